@@ -72,6 +72,7 @@ from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs
 from .history.frames import steps as steps
+from .history.lanes_frame import lanes as lanes
 from .history.telemetry_frames import metrics as metrics
 from .history.work_frame import work as work
 from .notebook.extension import load_ipython_extension as load_ipython_extension

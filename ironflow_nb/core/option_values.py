@@ -64,6 +64,29 @@ def an_executor(value: Any) -> Any:
     return value
 
 
+def a_whole_number(option: str, value: object) -> int:
+    """Return the number that an option is.
+
+    Raises:
+        TypeError: it is none, or has a fraction.
+    """
+    if type(value) is not int:
+        raise TypeError(f"{option} is a whole number, not {value!r}")
+    return value
+
+
+def a_limit(option: str, value: object) -> int:
+    """Return the number of things that may be at work at once.
+
+    Raises:
+        ValueError: it is no whole number from 1.
+    """
+    number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{option} is a whole number from 1, not {value!r}")
+    return number
+
+
 def one_of(kind: type[E], text: str, option: str) -> E:
     """Return the member of that value.
 

@@ -21,6 +21,8 @@ def open(  # noqa: A001 -- read as iron.open
     durability: str = "power",
     read_only: bool = False,
     clock: Clock | None = None,
+    max_runs: int | None = None,
+    max_steps: int | None = None,
 ) -> Engine:
     """Return an engine on a journal, without making it the default one; ``with`` makes it the current one inside.
 
@@ -34,12 +36,17 @@ def open(  # noqa: A001 -- read as iron.open
             process or kernel, at a fraction of the time.
         read_only: refuse every write.
         clock: the time, where it is not that of the machine: in tests a `SimClock` of `ironflow_nb.testing.clock`.
+        max_runs: as many runs may be at work at once, those of all processes on the journal counted, child runs not;
+            others wait in the order of their starts. By default ``IRONFLOW_MAX_CONCURRENT_WORKFLOWS``, else any number.
+        max_steps: the same for bodies of steps; by default ``IRONFLOW_MAX_CONCURRENT_TASKS``.
 
     Raises:
         TypeError: the clock is none.
-        ValueError: there is no such durability.
+        ValueError: there is no such durability, or a number is none from 1.
     """
-    return make_engine(path, durability=durability, read_only=read_only, clock=clock)
+    return make_engine(
+        path, durability=durability, read_only=read_only, clock=clock, max_runs=max_runs, max_steps=max_steps
+    )
 
 
 def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str | None = None) -> Engine:

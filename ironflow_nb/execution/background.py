@@ -12,7 +12,7 @@ from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.recording.lane_desk import LaneDesk
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, settle_waits, take_interrupt
+from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, rest, settle_waits, take_interrupt
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -166,6 +166,8 @@ class BackgroundThread:
         if session.waits.is_any_due:
             settle_waits(session)
         since_s = note_waiting(session, now_s)
+        if since_s == now_s and session.admission is not None:
+            rest(session)
         if since_s is not None and session.waits.is_parkable and is_root(session):
             held.append((since_s, session))
 
@@ -178,7 +180,7 @@ class BackgroundThread:
 
     def _look_at_lanes(self) -> None:
         """Have those who wait in lanes take places that other processes have given back, or left by their deaths."""
-        is_due = self._is_new or self._n_ticks - self._looked_at_lanes >= LOOK_TICKS
+        is_due = self._is_new or self._lanes.is_any_due or self._n_ticks - self._looked_at_lanes >= LOOK_TICKS
         if self._lanes.has_left or (self._lanes.is_waited_for and is_due):
             self._looked_at_lanes = self._n_ticks
             self._lanes.look()

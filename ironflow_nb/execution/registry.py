@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.option_values import a_limit
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -26,6 +27,8 @@ from ironflow_nb.journal.ports import Durability, Journal, QueueItem
 
 DEFAULT_PATH: Final = ".ironflow/journal.db"
 PATH_VARIABLE: Final = "IRONFLOW_DB"
+RUNS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_WORKFLOWS"
+STEPS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_TASKS"
 MEMORY: Final = ":memory:"
 DEFINITIONS: Final = "ironflow_nb.definitions"
 
@@ -184,6 +187,8 @@ def make_engine(
     durability: str = Durability.POWER,
     read_only: bool = False,
     clock: Clock | None = None,
+    max_runs: int | None = None,
+    max_steps: int | None = None,
 ) -> Engine:
     """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
     where = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
@@ -195,7 +200,18 @@ def make_engine(
         raise TypeError(
             f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
         )
-    return REGISTRY.adopt(Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock))
+    engine = Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock)
+    engine.lanes.max_runs = _most("max_runs", max_runs, RUNS_VARIABLE)
+    engine.lanes.max_steps = _most("max_steps", max_steps, STEPS_VARIABLE)
+    return REGISTRY.adopt(engine)
+
+
+def _most(option: str, given: int | None, variable: str) -> int | None:
+    """Return how many may be at work at once, by the option or else the environment; None for any number."""
+    if given is not None:
+        return a_limit(option, given)
+    found = os.environ.get(variable)
+    return a_limit(variable, found) if found else None
 
 
 def _journal(where: str, *, read_only: bool) -> Journal:

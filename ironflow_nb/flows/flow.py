@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.lanes import Lane
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY, SCOPE, FlowCall, RunPolicy, RunRequest, StepSpec, with_options
@@ -106,6 +107,7 @@ class Flow(Bindable, Runnable, Generic[P, R]):
             policy=self.policy,
             function=self.spec.function,
             new_adviser=_new_adviser,
+            call_key=lambda function: self.spec.called_with(function, arguments),
         )
         return request, FlowCall(self.spec.function, plain_args, dict(plain_kwargs))
 
@@ -231,6 +233,8 @@ def flow(
     deadline_s: Duration | None = None,
     compensate_on_cancel: bool | None = False,
     durability: str | None = None,
+    lane: Lane | str | None = None,
+    priority: int | None = 0,
     on: str | None = None,
     where: str | None = None,
     debounce_s: Duration | None = None,
@@ -250,6 +254,8 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
     deadline_s: Duration | None = None,
     compensate_on_cancel: bool | None = False,
     durability: str | None = None,
+    lane: Lane | str | None = None,
+    priority: int | None = 0,
     on: str | None = None,
     where: str | None = None,
     debounce_s: Duration | None = None,
@@ -279,6 +285,10 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
         compensate_on_cancel: what its steps did is undone also when it is cancelled (``compensate=`` of a step,
             `on_failure`), and not only when it fails.
         durability: ``"power"`` or ``"process"``; by default that of the journal's engine.
+        lane: an `iron.Lane`: no more of its runs are at work at once, in all processes on the journal, than that says.
+            A run that was started and has to wait is pending, and holds no thread. While all of a run waits, for a
+            signal for instance, it holds no place. A name is a lane for one at a time.
+        priority: of those that wait in a lane, runs with a higher number begin first.
         on: the name of the events, emitted by `emit`, that each start a run, with the data as its argument.
         where: a JMESPath expression over the data: only events for which it is true start a run.
         debounce_s: put a run off until no such event has come for so long; the newest one starts it.
@@ -308,6 +318,8 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
             deadline_s=deadline_s,
             compensate_on_cancel=compensate_on_cancel,
             durability=durability,
+            lane=lane,
+            priority=priority,
         )
         made = Flow(fn, name=name, policy=policy, trigger=_trigger(triggering))
         REGISTRY.define(made)

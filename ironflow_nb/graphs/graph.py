@@ -387,6 +387,7 @@ class Graph(GraphDiagramMixin, Runnable):
             policy=self.policy,
             define_steps=self.define_steps,
             new_adviser=VolatileArguments,
+            call_key=lambda function: function(given),
         )
         body = functools.partial(run_graph, definition, steps, self.grants)
         return request, FlowCall(body, (given,), {})

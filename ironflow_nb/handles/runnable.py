@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.lanes import Lane
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -81,6 +82,8 @@ class Runnable(Startable):
         compensate_on_cancel: bool | UnsetType | None = UNSET,
         durability: str | UnsetType | None = UNSET,
         executor: Executor | Callable[[], Executor] | UnsetType | None = UNSET,
+        lane: Lane | str | UnsetType | None = UNSET,
+        priority: int | UnsetType | None = UNSET,
     ) -> Self:
         """Return a copy with other options; an option that is not given stays, and None resets it to the default.
 
@@ -96,6 +99,8 @@ class Runnable(Startable):
             compensate_on_cancel: see `flow`.
             durability: see `flow`.
             executor: of those steps of it that have none themselves; see `step`. Child runs have their own.
+            lane: see `flow`.
+            priority: see `flow`.
 
         Raises:
             TypeError, ValueError: the value of an option is invalid.
@@ -116,6 +121,8 @@ class Runnable(Startable):
             compensate_on_cancel=compensate_on_cancel,
             durability=durability,
             executor=executor,
+            lane=lane,
+            priority=priority,
         )
         return other
 

@@ -76,7 +76,8 @@ def unwritten(engine: Engine, run_id: RunId, session: Session | None) -> tuple[R
     """
     if session is not None:
         row = session.writer.row
-        return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED
+        is_going_on = RunStatus.RUNNING if row is None else row.status  # one that waits in a lane is pending
+        return row, is_going_on if session.is_open else RunStatus.INTERRUPTED
     raise RunNotFound(f"there is no run {run_id} in {engine.journal.location}", run_id=run_id)
 
 

@@ -68,6 +68,7 @@ def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any)
         ({"timeout_s": True}, "timeout_s: a duration is seconds"), ({"deadline_s": "soon"}, "deadline_s: 'soon' is no"),
         ({"timeout_s": 61, "deadline_s": "1m"}, "can't be more than deadline_s='1m'"),
         ({"overlap": 1}, "overlap is True or False"), ({"compensate": 1}, "is made of a function"),
+        ({"lane": 3}, "lane is a name or"), ({"lane": ""}, "name is a text"),
     ],
 )  # fmt: skip
 def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
@@ -89,6 +90,7 @@ def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[st
         ({"fresh": 1}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
         ({"key": "\udfff"}, "half a character"), ({"resume": True}, "unexpected keyword"),
         ({"compensate_on_cancel": 1}, "compensate_on_cancel is True or False"),
+        ({"lane": 3}, "lane is a name or"), ({"priority": 1.5}, "priority is a whole number"),
     ],
 )  # fmt: skip
 def test_an_option_of_a_flow_or_graph_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
@@ -139,7 +141,7 @@ def settings(definition: Any) -> dict[str, Any]:
             "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
             "on_change": spec.on_change, "depends": spec.depends, "timeout_s": spec.limits.timeout_s,
             "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps, "executor": spec.executor,
-            "breaker": spec.breaker,
+            "breaker": spec.breaker, "lane": spec.lane,
             "compensate": None if spec.compensate is None else spec.options.compensate,
         }  # fmt: skip
     policy = definition.policy
@@ -157,7 +159,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
     "durability": ("power", "process"), "timeout_s": (5, "2m"), "deadline_s": ("1h", 60), "overlap": (True, False),
     "executor": (ThreadPoolExecutor(1), ThreadPoolExecutor),
-    "breaker": ("one", iron.Breaker("other", failures=2)),
+    "breaker": ("one", iron.Breaker("other", failures=2)), "lane": ("one", iron.Lane("other", limit=2)),
+    "priority": (1, -1),
     "compensate": (print_result, step(print_result)), "compensate_on_cancel": (True, False),
 }  # fmt: skip
 """Two values of every option that any `options()` has, for an option that has none here is not proved."""

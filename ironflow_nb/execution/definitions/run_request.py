@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import OnRerun
-from ironflow_nb.core.option_values import a_flag, a_text, an_executor, one_of
+from ironflow_nb.core.lanes import Lane, a_lane
+from ironflow_nb.core.option_values import a_flag, a_text, a_whole_number, an_executor, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import ContinuationReason
@@ -44,6 +45,8 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float | None = None
     executor: Any = None
     compensate_on_cancel: bool = False
+    lane: Lane | None = None
+    priority: int = 0
 
     def rejoined_by(self, *, joins: bool) -> RejoinedBy:
         """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
@@ -70,7 +73,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     the steps are called. `new_adviser`, called with the journal, the id and the recorded steps of a run that is
     continued, gives a function that is called with the name and the arguments of each new call. `notes_end` adds to
     an error that ends the run what became of it and what continues it. `additions` are rows of other rooms, written
-    with the beginning of a new run that has a key.
+    with the beginning of a new run that has a key. `call_key` calls the key function of a lane as the flow is called.
     """
 
     kind: str
@@ -89,6 +92,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     new_adviser: Callable[..., Adviser] | None = None
     notes_end: bool = True
     additions: tuple[Addition, ...] = ()
+    call_key: Callable[[Callable[..., object]], object] = lambda function: function()
 
     @property
     def is_rerun(self) -> bool:
@@ -116,6 +120,8 @@ _READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "deadline_s": ("deadline_s", partial(limit_s, DEADLINE)),
     "executor": ("executor", an_executor),
     "compensate_on_cancel": ("compensate_on_cancel", partial(a_flag, "compensate_on_cancel")),
+    "lane": ("lane", a_lane),
+    "priority": ("priority", partial(a_whole_number, "priority")),
     "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
 }
 """The field of the policy that each option sets, and what reads its value."""

@@ -63,6 +63,12 @@ class LaneDesk:
         return bool(self._waiting)
 
     @property
+    def is_any_due(self) -> bool:
+        """Return True if the time of one that waits for a rate has come."""
+        now_s = self._access.clock.monotonic()
+        return any(ask.due_s <= now_s for ask in list(self._waiting.values()))
+
+    @property
     def has_left(self) -> bool:
         """Return True if somebody has left, and the journal was not told."""
         return bool(self._left)
@@ -95,7 +101,7 @@ class LaneDesk:
 
         with self._access.lock:
             given = self._changed(looked, asked)
-        _tell(ask for ask in given if ask is not asked[0])
+        self._tell(ask for ask in given if ask is not asked[0])
         return asked[0]
 
     def leave(self, ask: Ask) -> None:
@@ -127,7 +133,7 @@ class LaneDesk:
                 if not (found.given or found.change.left):
                     return
             given = self._changed(lambda reader: self._looked(reader, wanted))
-        _tell(given)
+        self._tell(given)
 
     def _changed(self, looked: Callable[[Reader], _Look], asked: Sequence[Ask] = ()) -> list[Ask]:
         """Write what a look in the same transaction changes; return who has places now."""
@@ -191,7 +197,9 @@ class LaneDesk:
                     "lane has the same numbers for all: pass the same iron.Lane everywhere, or take another name"
                 )
 
-
-def _tell(given: Iterable[Ask]) -> None:
-    for ask in given:
-        ask.when_given()
+    def _tell(self, given: Iterable[Ask]) -> None:
+        for ask in given:
+            try:
+                ask.when_given()
+            except Exception as error:  # noqa: BLE001 -- as that no thread can be started; it is not that of the caller
+                self._access.background_errors.note("beginning what waited in a lane", error)

@@ -22,6 +22,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_left_by_thread, is_left_waiting
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
+from ironflow_nb.execution.steps.gates import admitted, start_when_admitted
 from ironflow_nb.execution.system.frontend import frontend, heard_by_cell
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -74,6 +75,9 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     token = SCOPE.set(RunContext(session, continuation=session.replayer))
     try:
         try:
+            if session.admission is not None:
+                session.raise_if_stop_requested()
+                await admitted(driver, session)
             value = call_body(body.function, body.args, body.kwargs)
             if driver.is_async:
                 value = await value
@@ -107,6 +111,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
         raise
     finally:
         engine.close_session(session)
+        if session.lanes:
+            engine.lanes.look()  # for those who wait for the places of the run
 
 
 async def _undone(driver: Driver, engine: Engine, session: Session, ended: BaseException) -> str:
@@ -183,11 +189,19 @@ async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> 
 def run_in_background(engine: Engine, session: Session, body: FlowCall) -> None:
     """Run a flow of either colour beside the caller; its ending is on the session. It may be parked while it waits."""
     session.waits.is_parkable = True
+    start = partial(_started, engine, session, body, contextvars.copy_context())
+    with _handed_over(engine, session):
+        if session.admission is None:
+            start()
+        else:
+            start_when_admitted(session, session.admission, start)
+
+
+def _started(engine: Engine, session: Session, body: FlowCall, context: contextvars.Context) -> None:
     if is_async(body):
         with _handed_over(engine, session):
-            engine.spawn(run_on_loop(engine, session, body))
+            context.run(engine.spawn, run_on_loop(engine, session, body))
         return
-    context = contextvars.copy_context()
 
     def run() -> None:
         with suppress(BaseException):  # recorded, and raised again where the result is read

@@ -20,6 +20,7 @@ from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
+from ironflow_nb.execution.runs.admission import admit, demands_of
 from ironflow_nb.execution.runs.compensation import interrupted_compensation
 from ironflow_nb.execution.runs.continuation_plan import (
     continuations,
@@ -61,6 +62,7 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
             f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
             "kernel starts anew instead of continuing; if it does not matter which one it is, pass iron.resource(...)"
         )
+    demands_of(engine, request)  # what can't be admitted is refused before anything is recorded
     call = key_of_call(engine, request, inputs)
     for attempt in range(_ATTEMPTS):
         try:
@@ -270,6 +272,7 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
     )
     if session.compensation is None:
         session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
+        admit(engine, session, request)
     session.run_bodies_in(request.policy.executor)
     engine.wake_with(Waker)
     engine.open_session(session)

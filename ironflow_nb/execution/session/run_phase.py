@@ -18,6 +18,7 @@ from ironflow_nb.core.events import RunCancelRequested
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.time_limits import NO_LIMITS, Limit, TimeLimits, first_limit
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
+from ironflow_nb.execution.session.attempts import Gate
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.undos import Compensation, Undos
@@ -87,7 +88,6 @@ class RunLifecycle:
         self.loop: Any = None
         self.thread: int | None = None
         self.on_result: Callable[[], None] | None = None
-        self.lanes: frozenset[str] = frozenset()
         self.compensation: Compensation | None = None
         self.compensates_on_cancel = False
         self.undos = Undos()
@@ -108,6 +108,17 @@ class RunLifecycle:
         self.executor: Any = None
         self.sets_apart = False
         """True if its bodies do not run where they are called: they have an executor, or a time limit."""
+        self.admission: Gate | None = None
+        self.lanes: frozenset[str] = frozenset()
+        self.start_now: Callable[[], None] | None = None
+
+    def admit_by(self, admission: Gate | None, lanes: frozenset[str]) -> None:
+        """Note what this continuation must pass before it begins, and in which lanes it and the runs around it are."""
+        self.admission, self.lanes = admission, lanes
+
+    def start_by(self, start: Callable[[], None]) -> None:
+        """Note what starts a run that is queued. A stop does so at once: the thread meets the stop."""
+        self.start_now = start
 
     # -- its time ------------------------------------------------------------------------------------------------
 
@@ -187,9 +198,11 @@ class RunLifecycle:
         self.cancels_tasks = True
 
     def close(self) -> None:
-        """Refuse calls from now on."""
+        """Refuse calls from now on, and hold no place in lanes."""
         with self.lock:
             self.phase = RunPhase.CLOSED
+            if self.admission is not None:
+                self.admission.drop()
         self.stops.wake()
 
     @property
@@ -249,6 +262,8 @@ class RunLifecycle:
             self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
         self._stop_children(self.stop_request)
         self.wakeups.wake()
+        if self.start_now is not None:
+            self.start_now()
         if self.task is not None and self.loop is not None and not with_parent:
             self.loop.call_soon_threadsafe(self.task.cancel)
 

@@ -44,6 +44,24 @@ def park(session: Session) -> bool:
     return False
 
 
+def rest(session: Session) -> None:
+    """Give back the places in lanes of a run that waits as a whole.
+
+    Its waits are held meanwhile, with those of its children: had one ended between the look and the giving back, the
+    run would go on without its places.
+    """
+    held = _family(session)
+    for each in held:
+        with each.lock:
+            each.waits.is_held = True
+    if session.admission is not None and is_waiting(session) and len(_family(session)) == len(held):
+        session.admission.drop()
+    for each in held:
+        with each.lock:
+            each.waits.is_held = False
+        settle_waits(each)
+
+
 def leave_waiting(session: Session) -> bool:
     """Park the run, with those around it, if all of it waits, and for a signal or an answer; return True if so.
 

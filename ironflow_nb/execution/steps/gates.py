@@ -7,15 +7,22 @@ holds no thread meanwhile.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Final
 
-from ironflow_nb.core.events import StepQueued
+from ironflow_nb.core.events import RunAdmitted, RunQueued, StepQueued
 from ironflow_nb.core.run_state import followed
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.execution.session.attempts import Attempt, Gate
-from ironflow_nb.execution.session.run_phase import RunPhase
+from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.drivers import Driver
 from ironflow_nb.execution.steps.lane_gate import lane_gate_of
+from ironflow_nb.execution.system.frontend import say
+
+SAY_AFTER_S: Final = 1.0
+_AROUND_S: Final = 0.05
 
 
 def gates_of(session: Session, attempt: Attempt) -> tuple[Gate, ...]:
@@ -72,6 +79,71 @@ def put_back(session: Session, attempt: Attempt, gate: Gate, left_s: float) -> N
         gate.when_open().when_done(lambda: session.beside.look_now(attempt))
     session.beside.begin_due()
     session.wakeups.wake()  # a thread that waits for the run waits no longer than for the attempt
+
+
+async def admitted(driver: Driver, session: Session) -> None:
+    """Wait until the run has its places in lanes, and so have the runs around it: what waits gives them back."""
+    around: RunLifecycle | None = session
+    while around is not None:
+        if around.admission is not None:
+            await _admitted(driver, session, around, around.admission)
+        around = around.parent
+
+
+async def _admitted(driver: Driver, session: Session, run: RunLifecycle, gate: Gate) -> None:
+    is_said = run is not session or session.parent is not None or session.waits.is_parkable
+    continuation = session.replayer
+
+    def is_left() -> bool:
+        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not continuation
+        return is_over or session.writer.fatal_error is not None
+
+    while (left_s := gate.left_s()) is not None:
+        if is_left():
+            session.writer.raise_fatal_error()
+            raise RunStopped(StopRequest.INTERRUPT, None)
+        note_queued(run, gate)
+        if run is not session:  # whose lock is another one
+            await driver.pause(session, min(left_s, _AROUND_S))
+            continue
+        limit_s = min(left_s, math.inf if is_said else SAY_AFTER_S)
+        with session.beside.paused():
+            await driver.resolved_within(session, gate.when_open(), None if limit_s == math.inf else limit_s, is_left)
+        if not is_said and gate.left_s() is not None:
+            is_said = True
+            say(f"run {session.run_id}: waiting for {gate}")
+    with run.lock:
+        if run.writer.row is not None and run.writer.row.status is RunStatus.PENDING:
+            run.writer.defer(PendingEvent(RunAdmitted()))
+
+
+def note_queued(run: RunLifecycle, gate: Gate) -> None:
+    """Add to the next commit that the run is pending."""
+    with run.lock:
+        if run.writer.row is not None and run.writer.row.status is RunStatus.RUNNING:
+            run.writer.defer(PendingEvent(RunQueued(waits_for=str(gate))))
+
+
+def start_when_admitted(session: Session, gate: Gate, start: Callable[[], None]) -> None:
+    """Start the run once it has its places in lanes, or is to stop; until then it holds no thread."""
+    is_started: list[bool] = []
+
+    def start_once() -> None:
+        with session.lock:
+            if is_started:
+                return
+            is_started.append(True)
+        start()
+
+    session.start_by(start_once)
+    if gate.left_s() is None:
+        start_once()
+        return
+    note_queued(session, gate)
+    with session.lock:
+        gate.when_open().when_done(start_once)
+    if session.stop_request is not None:  # it came before it could find what starts the run
+        start_once()
 
 
 def _queue(session: Session, attempt: Attempt, waits_for: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ironflow_nb.core.lanes import ALL_STEPS, Demand, LaneKind
@@ -25,8 +25,6 @@ class LaneGate:
         self._priority = priority
         self._ask: Ask | None = None
         self._promise = Promise()
-        self.when_given: Callable[[], None] = lambda: None
-        """Called beside the promise, outside of all locks."""
 
     def __str__(self) -> str:
         names = ", ".join(str(demand) for demand in self.demands)
@@ -53,7 +51,6 @@ class LaneGate:
                 self._promise.succeed(None)
         self._session.beside.begin_due()
         self._session.wakeups.wake()
-        self.when_given()
 
     def step_back(self) -> None:
         """See `Gate`."""

@@ -14,6 +14,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_left_by_thread, root_of, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
+from ironflow_nb.execution.steps.gates import admitted
 from ironflow_nb.execution.steps.step_runner import deliver
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.system import LOOK_S
@@ -67,6 +68,7 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
     wait = _begun(session, attempt, wanted)
     try:
         await _ended(driver, session, wait)
+        await admitted(driver, session)  # before it is known to go on: else its place could be taken away at once
     except BaseException as error:
         if type(error).__name__ == "CancelledError" and session.stop_request is None and session.is_open:
             with session.lock:
