@@ -21,7 +21,7 @@ from ironflow_nb.journal.ports import QueueSelect, Select
 
 SHOWN: Final = 5
 WITHIN_S: Final = 30 * 86400.0
-_QUEUED: Final = ("effect", "timer")
+_QUEUED: Final = ("effect", "timer", "schedule", "event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,19 @@ def _questions(engine: Engine) -> list[str]:
 
 
 def waiting_work(engine: Engine) -> list[str]:
-    """Return a line for each decider that is not defined here and has effects or timers; reads only."""
+    """Return a line for each decider, flow or graph that is not defined here and has work; reads only.
+
+    That are effects and timers, and schedules and events that start a run.
+    """
     with engine.reading() as reader:
         pending = [work for work in reader.work(QueueSelect(is_dead=False)) if work.kind in _QUEUED]
         runs = {run.run_id: run for run in reader.runs(Select(run_ids={work.run_id for work in pending}))}
     counts: dict[str, Counter[str]] = {}
     for work in pending:
-        run = runs[work.run_id]
-        if REGISTRY.find(run.kind, run.name) is None:
-            counts.setdefault(run.name, Counter())[work.kind] += 1
+        run = runs.get(work.run_id)
+        kind, _, name = work.key.partition(" ") if run is None else (run.kind, "", run.name)
+        if REGISTRY.find(kind, name) is None:
+            counts.setdefault(name, Counter())[work.kind] += 1
     return [f"{_count_words(counts[name])} of {name} {_wait_words(counts[name])}" for name in sorted(counts)]
 
 

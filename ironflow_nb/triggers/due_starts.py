@@ -153,7 +153,7 @@ def _is_begun(engine: Engine, definition: Definition, key: str) -> bool:
 
 def _say_missed(schedule: StoredSchedule, n_missed: int) -> None:
     rule = schedule.read_rule
-    logger().info(
+    logger().warning(
         "schedule %s of %s: %s passed while no process was there to fire, and %s run (catch_up=%r)",
         schedule.name, schedule.flow, counted(n_missed, "instant"), "are not" if n_missed > 1 else "is not",
         rule.catch_up.value,

@@ -56,6 +56,16 @@ def test_the_magic_emits_and_lists_schedules(shell: Shell) -> None:
     assert shell.fine("%ironflow schedules hourly --remove").value.empty
 
 
+def test_a_notebook_that_is_opened_says_what_waits_for_its_flows(shell: Shell) -> None:
+    with iron.open(REGISTRY.engine().journal.location):
+        report = iron.flow(lambda: None, name="report")
+        report.schedule(every_s="1h")
+        report.schedule(every_s="2h", name="other")
+    REGISTRY.forget("flow", "report")
+    shown = shell.fine("%load_ext ironflow_nb")
+    assert "2 schedules of report wait for their notebook" in str(shown.bundles)
+
+
 def test_what_the_magics_can_not_do_is_a_usage_error(shell: Shell) -> None:
     shell.fine(FLOWS)
     assert "put JSON in single quotes" in shell.run("%ironflow emit order.placed {id:7}").refused()

@@ -130,7 +130,12 @@ def test_a_paused_schedule_catches_nothing_up_and_a_removed_one_is_gone(engine: 
     ],
 )
 def test_what_passed_while_no_process_was_there_is_caught_up_as_it_was_said(
-    tmp_path: Path, clock: SimClock, options: dict[str, Any], fired: list[int], n_missed: int
+    tmp_path: Path,
+    clock: SimClock,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    fired: list[int],
+    n_missed: int,
 ) -> None:
     @flow
     def report() -> None:
@@ -149,6 +154,7 @@ def test_what_passed_while_no_process_was_there_is_caught_up_as_it_was_said(
         hours = [(datetime.fromisoformat(f"{at}+00:00") - began_at) / timedelta(hours=1) for at in instants(report)]
         assert hours == fired
         assert report.schedule().n_missed == n_missed
+        assert (f"{n_missed} instants passed while no process was there" in caplog.text) is (n_missed > 0)
         engine.close()
 
 
