@@ -126,8 +126,11 @@ def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tupl
             n_reused = session.replayer.n_reused if session is not None else 0 if run is None else run.n_reused
             time, reported = None, []
             if run is not None and status in OWNED:
-                time = _rounded_now(engine, reader, run)
-                reported = reader.extension(TelemetryReader).open_progress(run_id)
+                began_at = _continued_at(reader, run) or run.started_at
+                time = _rounded_now(engine, began_at)
+                open_now = reader.extension(TelemetryReader).open_progress(run_id)
+                # What the flow said in an earlier continuation is no news.
+                reported = [each for each in open_now if each.name or each.at >= began_at]
             now = Moment(run_id, reader.last_position(), status, n_reused, time, reported)
             if now == moment:
                 return now, None
@@ -136,9 +139,8 @@ def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tupl
             return now, _read(engine, reader, run, session, now)
 
 
-def _rounded_now(engine: Engine, reader: Reader, run: RunRow) -> int:
+def _rounded_now(engine: Engine, began_at: int) -> int:
     """Return the time by the clock, rounded to a step that grows with the duration of the run."""
-    began_at = _continued_at(reader, run) or run.started_at
     return began_at + rounded_age_s(max(engine.access.clock.now() - began_at, 0) // 1_000_000) * 1_000_000
 
 

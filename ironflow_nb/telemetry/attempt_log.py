@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -20,6 +22,7 @@ LOG_TAIL: Final = 48_000
 OMITTED: Final = "omitted"
 """The stream of the line that stands in the place of what is left out."""
 
+_AT_ONCE: Final = 16_000
 _PIECE: Final = 4_000
 _LONGEST_LINE: Final = 8_000
 _OF_PIECE: Final = 64
@@ -50,6 +53,8 @@ class AttemptLog:
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
+        self._written: list[tuple[str, str, int]] = []
+        self._n_written = 0
         self._screens: dict[str, _Screen] = {}
         self._new: dict[int, LogPiece] = {}
         self._n_pieces = 0
@@ -62,7 +67,20 @@ class AttemptLog:
         self._n_omitted = 0
 
     def write(self, stream: str, text: str, at: int) -> None:
-        """Add text that was written to a stream."""
+        """Add text that was written to a stream; it is looked at later, for most writes are short."""
+        self._written.append((stream, text, at))
+        self._n_written += len(text) + 1
+        if self._n_written > _AT_ONCE:
+            self._read_written()
+
+    def _read_written(self) -> None:
+        """Look at what was written, in its order."""
+        written, self._written, self._n_written = self._written, [], 0
+        for stream, texts in groupby(written, key=itemgetter(0)):
+            (_, first, at), *others = texts
+            self._read(stream, "".join([first, *(text for _, text, _ in others)]), at)
+
+    def _read(self, stream: str, text: str, at: int) -> None:
         screen = self._screens.get(stream)
         if screen is None:
             screen = self._screens[stream] = _Screen()
@@ -83,12 +101,14 @@ class AttemptLog:
 
     def record(self, level: str, text: str, at: int) -> None:
         """Add a record of logging."""
+        self._read_written()
         for stream, screen in self._screens.items():
             self._add(stream, None, screen.take(), screen.began_at)
         self._add("logging", level, f"{text}\n", at)
 
     def take(self) -> list[LogPiece]:
         """Return the pieces that were not returned yet; lines that may still change are kept back."""
+        self._read_written()
         for stream, screen in self._screens.items():
             self._add(stream, None, screen.take(), screen.began_at)
         found, self._new = list(self._new.values()), {}
@@ -99,6 +119,7 @@ class AttemptLog:
 
     def finish(self) -> list[LogPiece]:
         """Return the last pieces, at the end of the attempt."""
+        self._read_written()
         for stream, screen in sorted(self._screens.items(), key=lambda pair: pair[1].began_at):
             self._add(stream, None, screen.take(is_final=True), screen.began_at)
         return self.take()
@@ -169,9 +190,6 @@ class _Screen:
     def write(self, text: str) -> None:
         """Write text where the cursor is."""
         self.n_characters += len(text)
-        if text == "\n":  # as `print` does
-            self._break()
-            return
         for word in _CONTROL.split(text):
             if word == "\n":
                 self._break()

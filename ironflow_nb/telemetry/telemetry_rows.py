@@ -86,10 +86,11 @@ class ProgressRow(TelemetryRow, frozen=True, kw_only=True):
 
 
 class OpenProgress(msgspec.Struct, frozen=True):
-    """How far a running attempt is, or the flow itself, with the call site of the step."""
+    """How far a running attempt is, or the flow itself, at an instant; with the call site of the step."""
 
     name: str
     site: str
+    at: int
     n_done: int
     n_total: int | None
 
@@ -170,7 +171,8 @@ _PROGRESS: Final = """
     WHERE run_id IN (SELECT value FROM json_each(?))
 """
 _OPEN_PROGRESS: Final = """
-    SELECT p.name, ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, ''), p.n_done, p.n_total
+    SELECT p.name, ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, ''),
+        p.at, p.n_done, p.n_total
     FROM progress p
     LEFT JOIN steps s ON s.run_id = p.run_id AND s.name = p.name AND s."index" = p."index" AND s.attempt = p.attempt
         AND s.status = ?

@@ -83,7 +83,7 @@ class MemoryTelemetry(TelemetryReader):
             if key[0] == run_id and row.is_open:
                 site = "" if row.step is None else self._running_site(key[0], row.step, row.attempt)
                 if site is not None:
-                    found.append(OpenProgress(row.name, site, row.n_done, row.n_total))
+                    found.append(OpenProgress(row.name, site, row.at, row.n_done, row.n_total))
         return found
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.telemetry.attempt_log import AttemptLog
 from tests.cells import World
 from tests.conftest import Lab
 from tests.waits.conftest import until
@@ -346,6 +347,41 @@ def test_who_writes_no_text_gets_the_error_of_the_stream(lab: Lab) -> None:
 
     with pytest.raises(TypeError):
         flow(lambda: wrong(), name="work")()
+
+
+def test_what_is_written_while_a_text_is_kept_is_no_trouble(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = AttemptLog.write
+
+    def collected(self: AttemptLog, *given: Any) -> None:
+        print("a collected object writes", file=sys.stderr)
+        keep(self, *given)
+
+    @flow
+    def work() -> None:
+        tell("a")
+
+    monkeypatch.setattr(AttemptLog, "write", collected)
+    work()
+    assert lines(last(work)) == ["told a", "aside a"]
+
+
+def test_a_body_does_not_fail_because_its_text_can_not_be_kept(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MemoryError
+
+    @flow
+    def work() -> None:
+        tell("a")
+        logging.getLogger("of the user").warning("careful")
+
+    for method in ("write", "record"):
+        monkeypatch.setattr(AttemptLog, method, refuse)
+    work()
+    assert capsys.readouterr().out == "told a\n"
+    assert lab.engine.access.background_errors.counts["keeping what an attempt writes", "MemoryError"] > 0
+    assert lines(last(work)) == []
 
 
 def test_a_long_log_is_bounded_and_says_so(lab: Lab) -> None:

@@ -138,6 +138,32 @@ def test_the_picture_follows_a_step_and_a_flow(lab: Lab) -> None:
     assert "41 of" not in run.diagram().text
 
 
+def test_what_a_flow_said_in_an_earlier_continuation_is_not_shown(lab: Lab, world: World) -> None:
+    go = threading.Event()
+
+    @step
+    def wait(n: int) -> int:
+        if not world.is_broken:
+            go.wait(60)
+        return n
+
+    @flow
+    def work() -> None:
+        for n in iron.progress(range(5)) if world.is_broken else range(7):
+            if n == 3 and world.is_broken:
+                lab.die_in_flow()
+            wait(n)
+
+    with pytest.raises(SystemExit):
+        work()
+    world.is_broken = False
+    run = work.start()
+    until(lambda: "running" in list(run.steps()["status"]))
+    assert "of 5" not in run.diagram().text
+    go.set()
+    run.result()
+
+
 def test_of_several_attempts_at_once_the_node_shows_their_number(lab: Lab) -> None:
     go = threading.Event()
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -28,7 +28,7 @@ _OWN_LOGGER: Final = "ironflow_nb"
 class CopyingStream:
     """A stream in place of another one, which gets all that is written; `hear` is told it first."""
 
-    def __init__(self, stream: Any, hear: Callable[[str], object]) -> None:
+    def __init__(self, stream: Any, hear: Callable[..., object]) -> None:
         self.copied = stream
         self.hear = hear
 
@@ -53,9 +53,9 @@ class _HeardStream(CopyingStream):
         scope = SCOPE.get()
         if scope is None or _IS_HEARD.get():
             return self.copied.write(text)
-        self.hear(text)
-        token = _IS_HEARD.set(True)
+        token = _IS_HEARD.set(True)  # from here on: a collected object may write while this text is being kept
         try:
+            self.hear(scope, text)
             return self.copied.write(text)
         finally:
             _IS_HEARD.reset(token)
@@ -100,19 +100,25 @@ class CapturedStreams:
         if self._handlers is not None and logger is not None and logger.callHandlers is self._handlers[1]:
             logger.callHandlers, self._handlers = self._handlers[0], None
 
-    def _hear(self, name: str, text: str) -> None:
-        scope = SCOPE.get()
-        if scope is not None and isinstance(text, str) and self._is_listening():
-            scope.session.telemetry().write(scope.attempt, name, text)
+    def _hear(self, name: str, scope: RunContext, text: str) -> None:
+        if isinstance(text, str) and self._is_listening():
+            try:
+                scope.session.telemetry().write(scope.attempt, name, text)
+            except Exception as error:  # noqa: BLE001
+                _note(scope, error)
 
     def _recording(self, call_handlers: CallHandlers) -> CallHandlers:
         def called(logger: Any, record: LogRecord) -> None:
             scope = SCOPE.get()
-            if scope is None or not self._is_listening() or record.name.partition(".")[0] == _OWN_LOGGER:
+            is_heard = _IS_HEARD.get() or not self._is_listening()
+            if scope is None or is_heard or record.name.partition(".")[0] == _OWN_LOGGER:
                 return call_handlers(logger, record)
-            scope.session.telemetry().record(scope.attempt, record.levelname, _text(record))
             token = _IS_HEARD.set(True)
             try:
+                try:
+                    scope.session.telemetry().record(scope.attempt, record.levelname, _text(record))
+                except Exception as error:  # noqa: BLE001
+                    _note(scope, error)
                 return call_handlers(logger, record)
             finally:
                 _IS_HEARD.reset(token)
@@ -122,6 +128,11 @@ class CapturedStreams:
     def _is_listening(self) -> bool:
         """Return False in a forked child, in which a thread that does not exist may seem to hold a lock."""
         return bool(self._users) and os.getpid() == self._pid
+
+
+def _note(scope: RunContext, error: Exception) -> None:
+    """Note that a text could not be kept: a body does not fail because it prints."""
+    scope.access.background_errors.note("keeping what an attempt writes", error)
 
 
 def _text(record: LogRecord) -> str:
