@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from inspect import isclass, iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ironflow_nb.core.plain_text import plain
 
 E = TypeVar("E", bound=StrEnum)
+
+_EXECUTOR: Final = ("concurrent.futures._base", "Executor")
 
 
 def a_text(option: str, value: object) -> str:
@@ -49,15 +51,19 @@ def a_flag(option: str, value: object) -> bool:
     return value
 
 
+def is_executor(value: object) -> bool:
+    """Return True if it is an executor; a client of Dask, which has the same methods, is none."""
+    return any((kind.__module__, kind.__name__) == _EXECUTOR for kind in type(value).__mro__)
+
+
 def an_executor(value: Any) -> Any:
     """Return the executor that an option is, or the function that makes one.
 
     Raises:
         TypeError: it is neither.
     """
-    is_executor = not isclass(value) and callable(getattr(value, "submit", None))
-    is_definition = hasattr(type(value), "__ironflow_definition__")  # a step has a `submit` of its own
-    if is_definition or not (is_executor or (callable(value) and not iscoroutinefunction(value))):
+    is_function = callable(value) and not iscoroutinefunction(value) and not hasattr(value, "submit")
+    if not (is_function or is_executor(value) or isclass(value)):
         raise TypeError(
             f"executor is a concurrent.futures.Executor, or a function without arguments that makes one, not {value!r}"
         )

@@ -37,7 +37,7 @@ def progress(iterable: Any, *, total: int | None = None) -> Any:
     if not is_async and not is_plain:
         raise TypeError(f"iron.progress takes something to iterate over, such as a list, not {iterable!r}")
     count = ItemCount(_total(iterable, total))
-    if scope is None:
+    if scope is None or scope.is_in_worker:
         return iterable
     if is_async and is_plain:  # as a map is: who can await does
         is_async = scope.is_on_loop()

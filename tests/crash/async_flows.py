@@ -34,6 +34,12 @@ async def timed_out_async() -> int:
     return first + sum(await asyncio.gather(*map(slow_async, (1, 2)))) + acknowledged(3, await flows.slow.submit(3))
 
 
+@flow
+async def in_an_executor_async() -> int:
+    first = acknowledged(0, await flows.executed.submit(0))
+    return first + sum(acknowledged(n, n) for n in await flows.executed.map([1, 2, 3], concurrency=2))
+
+
 @step
 async def broken_async() -> None:
     raise KeyError("always")
@@ -150,5 +156,6 @@ FLOWS = {
     for found in (
         awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
         waits_async, asks_async, timed_out_async, taken_as_completed_async, streamed,
+        in_an_executor_async,
     )
 }  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -93,6 +95,26 @@ async def gathered() -> int:
 @flow
 def retried() -> int:
     return sum(acknowledged(n, flaky(n)) for n in range(2))
+
+
+class Inline(ThreadPoolExecutor):
+    """An executor that performs a call while it is submitted."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+executed = flaky.options(name="executed", executor=Inline)
+
+
+@flow
+def in_an_executor() -> int:
+    return acknowledged(0, executed(0)) + sum(acknowledged(n, n) for n in executed.map([1, 2, 3], concurrency=2))
 
 
 @flow(timeout_s="2d", deadline_s="7d")
@@ -236,6 +258,7 @@ FLOWS = {
     for found in (
         sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys, taken_as_completed, collected,
+        in_an_executor,
     )
 }  # fmt: skip
 

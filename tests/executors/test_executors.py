@@ -25,6 +25,12 @@ def thread_name() -> str:
     return threading.current_thread().name.partition("_")[0]
 
 
+class Client:
+    """A client of a cluster, which has a method of that name."""
+
+    def submit(self, *_: Any) -> None: ...
+
+
 @step
 def where(n: int) -> tuple[int, str]:
     return n, thread_name()
@@ -104,7 +110,7 @@ def test_a_call_outside_of_a_flow_does_not_use_the_executor(threads: ThreadPoolE
     assert where.options(executor=threads)(1)[1] != "theirs"
 
 
-@pytest.mark.parametrize("given", [5, "processes", where, where_async.fn])
+@pytest.mark.parametrize("given", [5, "processes", where, where_async.fn, Client()])
 def test_what_is_no_executor_is_refused_where_it_is_given(given: Any) -> None:
     with pytest.raises(TypeError, match=r"executor is a concurrent\.futures\.Executor, or a function"):
         step(executor=given)(lambda: 1)
@@ -157,6 +163,18 @@ def test_a_function_that_makes_the_executor_is_called_once_and_again_when_that_t
     iron.engine().close()
     with pytest.raises(RuntimeError):
         made[1].submit(int)
+
+
+def test_the_class_of_an_executor_makes_one() -> None:
+    own = threading.get_ident()
+
+    @step(executor=ThreadPoolExecutor)
+    def ident(n: int) -> int:
+        return threading.get_ident()
+
+    found = flow(lambda: [ident(1), *ident.map([2, 3])], name="main")()
+    assert own not in found
+    assert len(iron.engine().access.executors._made) == 1
 
 
 def test_a_map_submits_as_many_as_its_concurrency_and_starts_no_more_threads(holding: HoldingExecutor) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -107,6 +108,36 @@ async def slow_async(n: int) -> int:
     return n
 
 
+class SimPool(ThreadPoolExecutor):
+    """An executor on the threads of the simulated process."""
+
+    def __init__(self) -> None:
+        self.threads = engine().threads
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def perform() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except Exception as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        self.threads.spawn("pool", perform)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
+elsewhere = slow.options(name="elsewhere", executor=SimPool)
+"""The same in an executor, which begins what it is given when it likes."""
+SLOW = {"slow": slow, "executor slow": elsewhere}
+
+
 @step
 def broken(n: int) -> None:
     WORLD[-1].body(n)
@@ -193,10 +224,11 @@ def play(program: Program) -> int:
                 total += sum(world.got(n, flaky(n)) for n in ns)
             case "flaky map":
                 total += sum(world.got(value, value) for value in flaky.map(ns, concurrency=part["width"]))
-            case "slow":
-                total += sum(world.got(n, slow(n)) for n in ns)
-            case "slow map":
-                total += sum(world.got(value, value) for value in slow.map(ns, concurrency=part["width"]))
+            case "slow" | "executor slow":
+                total += sum(world.got(n, SLOW[part["do"]](n)) for n in ns)
+            case "slow map" | "executor slow map":
+                found = SLOW[part["do"].removesuffix(" map")].map(ns, concurrency=part["width"])
+                total += sum(world.got(value, value) for value in found)
             case "broken":
                 for n in ns:
                     try:
@@ -292,6 +324,10 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
         case "slow map":
             step = slow_async if part["width"] > 1 else slow
             return sum(world.got(value, value) for value in await step.map(ns, concurrency=part["width"]))
+        case "executor slow":
+            return sum([world.got(n, await elsewhere.submit(n)) for n in ns])
+        case "executor slow map":
+            return sum(world.got(value, value) for value in await elsewhere.map(ns, concurrency=part["width"]))
         case "broken":
             results = await asyncio.gather(*map(broken_async, ns), return_exceptions=True)
             return sum(isinstance(result, KeyError) for result in results)
@@ -393,6 +429,8 @@ KINDS = [
     "slow map",
     "as completed",
     "emit",
+    "executor slow",
+    "executor slow map",
 ]
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
 

@@ -7,8 +7,10 @@ import signal
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from ironflow_nb.core.option_values import is_executor
 from ironflow_nb.execution.system.system import Threads, at_exit
 
 if TYPE_CHECKING:
@@ -35,13 +37,13 @@ class Executors:
         Raises:
             TypeError: it made something else.
         """
-        if hasattr(given, "submit"):
+        if is_executor(given):
             return cast("Executor", given)
         with self._lock:
             made = self._made.get(given)
             if made is None:
                 made = given()
-                if not hasattr(made, "submit"):
+                if not is_executor(made):
                     raise TypeError(f"executor={given!r} made no concurrent.futures.Executor, but {made!r}")
                 self._made[given] = made
             return made
@@ -94,7 +96,7 @@ class Executors:
         """Close before Python waits at exit for the processes of executors, and for all that is queued in them."""
         if self._process is None:
             self._process = os.getpid()
-            at_exit(self.close)
+            at_exit(partial(_close, weakref.ref(self)))
 
     def close(self) -> None:
         """Withdraw what has not begun, and end the executors that functions made; nothing is waited for."""
@@ -112,6 +114,11 @@ class Executors:
                 self._killed.add(executor)
             if id(executor) not in busy or not _kill_workers(executor):
                 executor.shutdown(wait=hasattr(executor, "_processes"))
+
+
+def _close(reference: weakref.ref[Executors]) -> None:
+    if (executors := reference()) is not None:
+        executors.close()
 
 
 def _kill_workers(executor: Executor) -> bool:
