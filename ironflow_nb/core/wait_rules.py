@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import OWN_PREFIX, StepRef
 from ironflow_nb.core.plain_text import plain
 
@@ -245,6 +247,23 @@ def until(due_at: int | None) -> str:
     if due_at is None or due_at >= NEVER:
         return ""
     return f" until {datetime.fromtimestamp(due_at // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def after(now: int, duration_s: float) -> int:
+    """Return the instant that is so long after another one, microseconds UTC.
+
+    Raises:
+        ValueError: it is beyond all calendars.
+    """
+    if not now + duration_s * 1e6 < NEVER:
+        raise ValueError(f"a wait of {duration_s:g} s would not end before the year 10000")
+    return now + round(duration_s * 1e6)
+
+
+def time_limit(timeout_s: Duration | None) -> Callable[[int], int | None]:
+    """Return what gives the end of a wait from its beginning."""
+    limit_s = math.inf if timeout_s is None else seconds(timeout_s)
+    return lambda now: None if limit_s == math.inf else after(now, limit_s)
 
 
 def waited_words(wanted: Wanted, due_at: int | None) -> str:

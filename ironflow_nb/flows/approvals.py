@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar, overload
 
 from ironflow_nb.core.durations import Duration
-from ironflow_nb.core.wait_rules import APPROVE, ASK, Wanted
-from ironflow_nb.flows.waits import Call, drawn_as_wait, time_limit, wait_here, wait_step
+from ironflow_nb.core.wait_rules import APPROVE, ASK, Wanted, time_limit
+from ironflow_nb.flows.waits import Call, drawn_as_wait, wait_here, wait_step
 from ironflow_nb.handles.questions import YES_OR_NO, Answer, Choice, Question, answer_of_type
 
 T = TypeVar("T")

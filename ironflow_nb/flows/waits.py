@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,7 +10,17 @@ from typing import Any, Final
 from ironflow_nb.code_identity.code_parts import TrackedCode
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.wait_rules import NEVER, SLEEP, SLEEP_UNTIL, WAIT_FOR, Combination, WaitKind, Wanted, signal_name
+from ironflow_nb.core.wait_rules import (
+    SLEEP,
+    SLEEP_UNTIL,
+    WAIT_FOR,
+    Combination,
+    WaitKind,
+    Wanted,
+    after,
+    signal_name,
+    time_limit,
+)
 from ironflow_nb.errors import NotAllowedInStep, NotInRun, WrongColour
 from ironflow_nb.execution import EPOCH, REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, durable_calls
 
@@ -134,7 +143,7 @@ Call = tuple[StepSpec, Mapping[str, Any], Callable[[int], Wanted]]
 def sleep_call(duration: Duration) -> Call:
     """Return the call of a sleep."""
     duration_s = seconds(duration)
-    return _SLEEP, {"duration_s": duration_s}, lambda now: Wanted(due_at=_after(now, duration_s))
+    return _SLEEP, {"duration_s": duration_s}, lambda now: Wanted(due_at=after(now, duration_s))
 
 
 def sleep_until_call(at: datetime) -> Call:
@@ -157,18 +166,6 @@ def wait_for_call(signal: str | Signals, timeout_s: Duration | None) -> Call:
     due_at = time_limit(timeout_s)
     wanted = partial(Wanted, signals=names, combination=combination)
     return _WAIT_FOR, {"signals": list(names), "combination": combination.value}, lambda now: wanted(due_at=due_at(now))
-
-
-def time_limit(timeout_s: Duration | None) -> Callable[[int], int | None]:
-    """Return what gives the end of a wait from its beginning."""
-    limit_s = math.inf if timeout_s is None else seconds(timeout_s)
-    return lambda now: None if limit_s == math.inf else _after(now, limit_s)
-
-
-def _after(now: int, duration_s: float) -> int:
-    if not now + duration_s * 1e6 < NEVER:
-        raise ValueError(f"a wait of {duration_s:g} s would not end before the year 10000")
-    return now + round(duration_s * 1e6)
 
 
 def wait_here(name: str, spec: StepSpec, arguments: Mapping[str, Any], make: Callable[[int], Wanted]) -> Any:

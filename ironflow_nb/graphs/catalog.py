@@ -17,6 +17,7 @@ from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.nodes.sql import SQL
 from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
 from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.nodes.waits import APPROVE, DELAY, WAIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,9 @@ BUILT_IN: Final = {
         HASH,
         LOG,
         EMIT_EVENT,
+        DELAY,
+        WAIT,
+        APPROVE,
     )
 }
 

@@ -124,6 +124,9 @@ class _DiagramBuilder:
             case Workflow():
                 self._add(node, NodeKind.CHILD, "", edges_in, nesting)
                 return [(node.id, None, False)]
+            case NodeWork(kind=kind) if kind.wait is not None and not nesting.is_each:
+                self._add(node, NodeKind.WAIT, "", edges_in, nesting)
+                return [(node.id, None, False)]
             case NodeWork() | PythonCall() | Assertion():
                 # The number of steps is known for a node that runs once for each item in any case.
                 is_many = nesting.is_each and node.when is None

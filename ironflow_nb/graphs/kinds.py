@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias, get_type_hints
 
 import msgspec
 
+from ironflow_nb.core.wait_rules import Wanted
 from ironflow_nb.errors import DefinitionError, NodeFailed
 from ironflow_nb.graphs.grants import Grants, Need
 
@@ -38,10 +39,12 @@ _WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "deadline_s", "once", 
 INAPPLICABLE_KEYS: Final = {
     **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _WORK_ONLY_KEYS),
     "workflow": frozenset({"timeout_s", "deadline_s", "cache", "compensate", "breaker"}),
+    "delay": _WORK_ONLY_KEYS,
+    **dict.fromkeys(("wait", "approve"), _WORK_ONLY_KEYS - {"timeout_s"}),
 }
-"""Common keys that a control node or a child run can't have."""
+"""Common keys that a control node, a child run or a node that waits can't have."""
 
-LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay"})
+LATER_KEYS: Final = frozenset({"lane", "ask", "wait_for", "sleep", "sleep_until"})
 """Keys that are reserved for a later version."""
 
 RESERVED_KEYS: Final = (
@@ -127,6 +130,12 @@ def needs_nothing(_options: Options) -> Iterable[Need]:
     return ()
 
 
+WaitCall: TypeAlias = tuple[Mapping[str, Any], Callable[[int], Wanted]]
+"""The arguments that a wait is recorded with, and what it is for, given the instant at which it begins."""
+Wait: TypeAlias = Callable[[Options, float | None], WaitCall]
+"""Returns what a node waits for, from its options and its time limit. It may raise a `ValueError`."""
+
+
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work node.
 
@@ -152,6 +161,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     needs: Callable[[Options], Iterable[Need]] = needs_nothing
     is_outside: bool = False
     version: int = 1
+    wait: Wait | None = None
+    """What the node waits for, if it waits in place of work."""
     function: Callable[..., Any] | None = None
     """The function of a user's kind; its code is part of the code identity of the node."""
 

@@ -141,7 +141,7 @@ class _AttemptHistory:
         """Yield how the step failed, and whether the newest continuation reused it or no longer called it."""
         if row.status in FAILURES:
             yield f"it {'failed' if row.status is StepStatus.FAILED else 'timed out'}{self._error_words(row)}"
-        if row.name in QUESTIONS and row.status is StepStatus.COMPLETED:
+        if row.status is StepStatus.COMPLETED:
             yield from self._answered(row)
         began = self._began[-1] if self._began else 0
         if row.version > began:
@@ -152,7 +152,7 @@ class _AttemptHistory:
             yield "reused by the latest continuation"
 
     def _answered(self, row: StepRow) -> Iterator[str]:
-        """Yield who has answered the question, and when."""
+        """Yield who has answered, and when, if the step is a question."""
         name = answer_name(row.step, row.attempt)
         for event in self._reader.events(Select(run_ids=[row.run_id], name=SignalReceived.__name__)):
             received = decode_as(SignalReceived, event.data)

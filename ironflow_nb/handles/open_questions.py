@@ -9,7 +9,7 @@ from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
-from ironflow_nb.core.wait_rules import QUESTIONS, WaitKind
+from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
 from ironflow_nb.errors import AmbiguousStep, InputInvalid, IronflowError, NothingToDo, RunFinished, ValueUnreadable
 from ironflow_nb.execution import REGISTRY, Engine, answer_waiting, refuse_answered
 from ironflow_nb.handles.questions import Choice, Question, Typed, answer_of
@@ -96,8 +96,11 @@ def _record(asked: OpenQuestion, run: RunRow, status: RunStatus) -> Mapping[str,
 
 def questions_of(engine: Engine, reader: Reader, run_ids: Collection[str]) -> list[OpenQuestion]:
     """Return the questions that these runs ask, in the order in which they were asked."""
-    select = Select(run_ids=run_ids, step_statuses={StepStatus.WAITING}, is_latest=True)
-    asked = sorted((row for row in reader.steps(select) if row.name in QUESTIONS), key=lambda row: row.started_at)
+    items = reader.work(QueueSelect(run_ids=run_ids, kind=WaitKind.APPROVAL))
+    asking = {(item.run_id, parse_work_key(item.key)[0]) for item in items}
+    select = Select(run_ids=[run_id for run_id, _ in asking], step_statuses={StepStatus.WAITING}, is_latest=True)
+    rows = reader.steps(select) if asking else []
+    asked = sorted((row for row in rows if (row.run_id, row.step) in asking), key=lambda row: row.started_at)
     inputs = {row.inputs_id for row in asked if row.inputs_id is not None}
     records = reader.values(inputs, of=[row.row_key for row in asked])
     calls = [_fields(records.get(row.inputs_id) if row.inputs_id else None) for row in asked]
@@ -184,9 +187,7 @@ def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQue
 
 def _refuse_answered(reader: Reader, run_id: RunId, found: list[OpenQuestion], step: object) -> None:
     """Raise an error if the step is a question that is no longer open; it says who answered."""
-    rows = [row for row in reader.steps(Select(run_ids=[run_id], is_latest=True)) if row.name in QUESTIONS]
-    if not rows:
-        return
+    rows = reader.steps(Select(run_ids=[run_id], is_latest=True))
     ref = resolve_step(rows, step, run_id)
     if all(each.row.step != ref for each in found):
         refuse_answered(reader, next(row for row in rows if row.step == ref))

@@ -20,7 +20,7 @@ from ironflow_nb.core.events import (
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus
-from ironflow_nb.core.wait_rules import QUESTIONS, is_shown
+from ironflow_nb.core.wait_rules import is_shown
 from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
 from ironflow_nb.handles.open_questions import OpenQuestion, questions_of
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
@@ -182,7 +182,7 @@ def _questions(
     engine: Engine, reader: Reader, run: RunRow, tallies: Iterable[SiteTally]
 ) -> list[tuple[Place, OpenQuestion]]:
     """Return what the run asks now, with the place of each question."""
-    if not any(tally.status is StepStatus.WAITING and tally.name in QUESTIONS for tally in tallies):
+    if not any(tally.status is StepStatus.WAITING for tally in tallies):
         return []
     began = reader.events(Select(run_ids=[run.run_id], name=WaitStarted.__name__))
     sites = {row.step: decode_as(WaitStarted, row.data).site for row in began}

@@ -38,16 +38,16 @@ def refuse_answered(reader: Reader, row: StepRow) -> None:
     if run.status in CLOSED:
         raise RunFinished(f"run {row.run_id} is {run.status}, so it waits for no answer any more", run_id=row.run_id)
     latest = reader.steps(Select(run_ids=[row.run_id], name=row.name, is_full_name=True, is_latest=True))
-    if any(
-        each.step == row.step and each.attempt == row.attempt and each.status is StepStatus.WAITING for each in latest
-    ):
+    now = next(each for each in latest if each.step == row.step)
+    if now.attempt == row.attempt and now.status is StepStatus.WAITING:
         return
     for event in reader.events(Select(run_ids=[row.run_id], name=SignalReceived.__name__)):
         received = decode_as(SignalReceived, event.data)
         if received.name == name and not received.is_refused:
             by = answered_by(received.sent_by, received.sent_at or event.at)
             raise NothingToDo(f"{where} was answered {by}", run_id=row.run_id)
-    raise NothingToDo(f"{where} waits for no answer any more: its time was over", run_id=row.run_id)
+    why = "its time was over" if now.status is StepStatus.TIMED_OUT else "it asks nothing now"
+    raise NothingToDo(f"{where} waits for no answer: {why}", run_id=row.run_id)
 
 
 def answered_by(name: str | None, at: int) -> str:

@@ -416,6 +416,8 @@ def _number(given: Any) -> float | None:
 def _inapplicable_message(key: str, name: str) -> str:
     if name == "workflow":
         return f"a workflow node has no {key!r}: its child is a run of its own; set it on the nodes of the child"
+    if name in {"delay", "wait", "approve"}:
+        return f"a {name} node has no {key!r}: it waits, and does no work"
     return f"a {name} node has no {key!r}: it does no work itself; set it on the nodes that do"
 
 

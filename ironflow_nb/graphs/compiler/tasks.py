@@ -91,7 +91,8 @@ class TaskCompiler:
             case "python":
                 return self._python(data, path, scope)
             case _:
-                return self._node_work(self._kinds[name], data[name], (*path, name), scope)
+                kind = self._kinds[name]
+                return self._node_work(kind, data[name], (*path, name), plain if kind.wait is not None else scope)
 
     def template(self, value: Any, path: DataPath, scope: NameScope) -> Template:
         """Compile a value and check the names of its expressions."""
@@ -232,6 +233,11 @@ class TaskCompiler:
         if not found:
             self._check_needs(kind, options, path)
         is_checked = all(type(template) is Literal for _, template in fields)
+        if kind.wait is not None and is_checked and not found:
+            try:
+                kind.wait(options, None)
+            except (TypeError, ValueError) as error:
+                self._findings.add(path, str(error))
         return NodeWork(kind, Fields(tuple(fields)), is_checked=is_checked)
 
     def _check_needs(self, kind: Kind, options: Mapping[str, Any], path: DataPath) -> None:

@@ -18,6 +18,7 @@ from ironflow_nb.errors import (
     SecretMissing,
     StepFailed,
     ValueNotStorable,
+    WaitTimeout,
 )
 from ironflow_nb.execution import RunContext, durable_calls
 from ironflow_nb.graphs.compiled_graph import Block, Condition, GraphNode, ParallelBlocks, Switch, blocks_of
@@ -108,7 +109,7 @@ class ActiveBlock:
 
 _HANDLED_ERRORS: Final = (
     NodeFailed, NotGranted, SecretMissing, ValueNotStorable, StepFailed, RunFailed, RunCancelled, FlowNotDefined,
-    FileUnreadable,
+    FileUnreadable, WaitTimeout,
 )  # fmt: skip
 
 

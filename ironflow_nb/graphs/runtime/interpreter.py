@@ -51,6 +51,7 @@ from ironflow_nb.graphs.runtime.active_block import (
     skip_nodes,
 )
 from ironflow_nb.graphs.runtime.child_graphs import call_child
+from ironflow_nb.graphs.runtime.node_bodies import wait_of
 from ironflow_nb.graphs.runtime.node_environment import environment
 from ironflow_nb.graphs.runtime.node_steps import NodeSteps
 from ironflow_nb.graphs.runtime.template_values import TemplateValues, case_name
@@ -211,10 +212,12 @@ class Interpreter:
     def _perform_task(self, active: ActiveBlock, number: int, node: GraphNode) -> None:
         __tracebackhide__ = True
         frame = active.frame
-        if node.id in self._node_steps.mocks and not isinstance(node.task, NodeWork | PythonCall):
+        if self._node_steps.is_mocked(node) and not isinstance(node.task, NodeWork | PythonCall):
             self._perform_step(active, number, {})
             return
         match node.task:
+            case NodeWork() if node.task.kind.wait is not None and not self._node_steps.is_mocked(node):
+                self._wait(active, number, node.task, self._values.fill_options(node, node.task.options, frame))
             case NodeWork(options=options):
                 self._perform_step(active, number, self._values.fill_options(node, options, frame))
             case PythonCall(arguments=arguments):
@@ -280,15 +283,26 @@ class Interpreter:
         """Return the output of user code as data that expressions can read; any other output is data already."""
         task = node.task
         has_user_code = task.kind.function is not None if isinstance(task, NodeWork) else isinstance(task, PythonCall)
-        return as_data(value) if has_user_code or node.id in self._node_steps.mocks else value
+        return as_data(value) if has_user_code or self._node_steps.is_mocked(node) else value
+
+    def _wait(self, active: ActiveBlock, number: int, work: NodeWork, options: dict[str, Any]) -> None:
+        node, scope = active.block.nodes[number], self._context.at(active.frame.branch)
+        arguments, wanted = wait_of(node, work, options)
+        spec, now = self._node_steps.spec(node), scope.access.clock.now
+        self._call_beside(active, number, lambda: durable_calls.pause(scope, spec, arguments, lambda: wanted(now())))
 
     def _run_child(self, active: ActiveBlock, number: int, name: Any, given: Any) -> None:
-        node = active.block.nodes[number]
+        node, scope = active.block.nodes[number], self._context.at(active.frame.branch)
+        self._call_beside(active, number, lambda: call_child(scope, self._node_steps, node, name, given))
+
+    def _call_beside(self, active: ActiveBlock, number: int, call: Callable[[], Any]) -> None:
+        """Take the node's output from the call: in this thread if nothing else runs, else beside the others."""
+        __tracebackhide__ = True
         scope = self._context.at(active.frame.branch)
 
         def call_data() -> Any:
             __tracebackhide__ = True
-            return as_data(call_child(scope, self._node_steps, node, name, given))
+            return as_data(call())
 
         if not (self._ready or self._n_running or self._callbacks):
             output = call_data()

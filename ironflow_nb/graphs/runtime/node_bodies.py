@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ironflow_nb.errors import AssertionsFailed, NodeFailed
-from ironflow_nb.graphs.compiled_graph import GraphNode, PythonCall
+from ironflow_nb.errors import AssertionsFailed, ExpressionFailed, NodeFailed
+from ironflow_nb.graphs.compiled_graph import GraphNode, NodeWork, PythonCall
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import format_path
-from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.kinds import Kind, WaitCall
 from ironflow_nb.graphs.language.data import coerce, coerce_deep, is_true, text_encoder
 from ironflow_nb.graphs.language.patterns import has_match
 from ironflow_nb.graphs.runtime.node_environment import WorkContext
@@ -140,3 +140,18 @@ def _is_equal(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_is_equal, left, right))
     return bool(left == right)
+
+
+def wait_of(node: GraphNode, work: NodeWork, options: dict[str, Any]) -> WaitCall:
+    """Return what the node waits for.
+
+    Raises:
+        ExpressionFailed: an option is something that can't be waited for.
+        NodeFailed: the options do not fit the kind.
+    """
+    assert work.kind.wait is not None
+    try:
+        checked = options if work.is_checked else _checked_options(node, work.kind, options)
+        return work.kind.wait(checked, node.timeout_s)
+    except (TypeError, ValueError) as error:
+        raise ExpressionFailed(f"{node.id}: {error}", node=node.id) from None

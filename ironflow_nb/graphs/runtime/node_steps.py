@@ -134,6 +134,10 @@ class NodeSteps:
         REGISTRY.registered["undo"][spec.name] = spec
         return spec
 
+    def is_mocked(self, node: GraphNode) -> bool:
+        """Return True if a test gives the output of the node."""
+        return node.id in self.mocks
+
     def hide_secrets(self, context: RunContext) -> None:
         """Search everything that the run stores for the secrets, also for those that no node of it has used yet."""
         durable_calls.encode_with(context, lambda storage: SearchedStorage.around(storage, self.secrets))
