@@ -43,7 +43,9 @@ STATE: Final = {
 
 UNCHANGED: Final = {
     "CallSites": "it is made once",
+    "Command": "click makes it once",
     "FixtureFunctionDefinition": "pytest's own",
+    "Group": "click adds the commands while the module is imported",
     "OptionParameters": "it is made once",
     "SourceSpans": "it is made once",
     "StepSpec": "a step of the package itself",

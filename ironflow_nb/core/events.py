@@ -98,6 +98,13 @@ class RunWaiting(RunChange, frozen=True):
     is_parked: bool = False
 
 
+class RunDetached(RunChange, frozen=True):
+    """The run was handed over: a worker continues it. `reason` says why its last owner could not go on with it."""
+
+    asked_by: str | None = None
+    reason: str | None = None
+
+
 class RunPaused(RunChange, frozen=True):
     """The run stopped between two steps, by request."""
 
@@ -377,8 +384,8 @@ class DomainEvent(RunChange, frozen=True):
 
 
 RunEvent: TypeAlias = (
-    RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
-    | RunCancelled | CompensationStarted | CompensationRegistered | StepCompensated
+    RunStarted | RunContinued | RunInterrupted | RunWaiting | RunDetached | RunPaused | RunCancelRequested
+    | RunCompleted | RunFailed | RunCancelled | CompensationStarted | CompensationRegistered | StepCompensated
     | RunQueued | RunAdmitted | StepQueued
     | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted

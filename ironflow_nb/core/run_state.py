@@ -125,6 +125,11 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
         case events.RunWaiting():
             owner = None if event.is_parked else row.owner
             return replace(row, status=RunStatus.WAITING, owner=owner, updated_at=recorded.at)
+        case events.RunDetached():
+            if row.status is RunStatus.COMPENSATING:
+                return replace(row, owner=None, updated_at=recorded.at)
+            pending = replace(row, status=RunStatus.PENDING, owner=None, updated_at=recorded.at)
+            return replace(pending, output_id=None, error_id=None, ended_at=None)
         case events.RunCancelRequested():
             return replace(row, status=RunStatus.CANCELLING, updated_at=recorded.at)
         case events.CompensationStarted():

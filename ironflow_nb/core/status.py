@@ -102,10 +102,11 @@ FAILURES: Final = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT})
 OWNED: Final = frozenset(
     {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING, RunStatus.COMPENSATING}
 )
-"""Statuses in which an owner executes the run, if it is not parked. If the owner is dead, the run is interrupted.
+"""Statuses in which the run goes on. One that an owner works on is interrupted if the owner is dead.
 
 A run whose compensation is interrupted stays `COMPENSATING` in the journal, so that it goes on with that. One that
-waits goes on waiting without an owner: nothing of it runs, and any process continues it when its time comes.
+waits goes on waiting without an owner: nothing of it runs, and any process continues it when its time comes. A pending
+one waits for its place in a lane, or without an owner for a worker.
 """
 
 CLOSED: Final = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED})
@@ -116,17 +117,21 @@ ENDED: Final = CLOSED | {RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.PAUS
 
 
 def derived_run_status(recorded: RunStatus, *, owner_is_alive: bool) -> RunStatus:
-    """Return the status now: a run whose owner is dead is interrupted, unless all of it waits."""
+    """Return the status now: a run whose owner is dead is interrupted, unless all of it waits.
+
+    One that is detached is pending instead, which its item in the queue of work tells.
+    """
     is_interrupted = recorded in OWNED - {RunStatus.WAITING} and not owner_is_alive
     return RunStatus.INTERRUPTED if is_interrupted else recorded
 
 
 def derived_step_status(recorded: StepStatus, run: RunStatus) -> StepStatus:
     """Return the status now: a running step of a run that does not run is interrupted."""
+    is_at_rest = run in ENDED or run is RunStatus.PENDING
     if recorded is StepStatus.UNKNOWN:  # a step that runs once has this status from its start
-        return recorded if run in ENDED else StepStatus.RUNNING
+        return recorded if is_at_rest else StepStatus.RUNNING
     active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING, StepStatus.WAITING}
-    return StepStatus.INTERRUPTED if active and run in ENDED else recorded
+    return StepStatus.INTERRUPTED if active and is_at_rest else recorded
 
 
 def recorded_step_statuses(wanted: Collection[StepStatus]) -> tuple[frozenset[StepStatus], bool]:

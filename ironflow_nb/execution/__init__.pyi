@@ -21,6 +21,7 @@ from .definitions.step_spec import undo_spec as undo_spec
 from .definitions.step_spec import with_step_options as with_step_options
 from .engine import CURRENT as CURRENT
 from .engine import Engine as Engine
+from .recording.detached_runs import DETACHED as DETACHED
 from .recording.journal_access import EPOCH as EPOCH
 from .recording.journal_access import EncodedResult as EncodedResult
 from .recording.journal_access import JournalAccess as JournalAccess
@@ -55,6 +56,7 @@ from .runs.start import stop_idle as stop_idle
 from .runs.wake import Waker as Waker
 from .runs.wake import watch as watch
 from .runs.wake import watch_what_is_due as watch_what_is_due
+from .runs.worker import RunWorker as RunWorker
 from .session.answers import answered_by as answered_by
 from .session.answers import refuse_answered as refuse_answered
 from .session.attempts import Attempt as Attempt

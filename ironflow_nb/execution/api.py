@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ironflow_nb.core.durations import Duration
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY, make_engine
@@ -20,6 +21,7 @@ def open(  # noqa: A001 -- read as iron.open
     *,
     durability: str = "power",
     read_only: bool = False,
+    park_s: Duration | None = None,
     clock: Clock | None = None,
     max_runs: int | None = None,
     max_steps: int | None = None,
@@ -35,6 +37,8 @@ def open(  # noqa: A001 -- read as iron.open
         durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
             process or kernel, at a fraction of the time.
         read_only: refuse every write.
+        park_s: how long all of a background run waits until it gives back its threads, by default a minute; of more
+            than 100 runs that wait, the others give theirs back at once.
         clock: the time, where it is not that of the machine: in tests a `SimClock` of `ironflow_nb.testing.clock`.
         max_runs: as many runs may be at work at once, those of all processes on the journal counted, child runs not;
             others wait in the order of their starts. By default ``IRONFLOW_MAX_CONCURRENT_WORKFLOWS``, else any number.
@@ -42,10 +46,16 @@ def open(  # noqa: A001 -- read as iron.open
 
     Raises:
         TypeError: the clock is none.
-        ValueError: there is no such durability, or a number is none from 1.
+        ValueError: there is no such durability, a number is none from 1, or `park_s` is no duration.
     """
     return make_engine(
-        path, durability=durability, read_only=read_only, clock=clock, max_runs=max_runs, max_steps=max_steps
+        path,
+        durability=durability,
+        read_only=read_only,
+        park_s=park_s,
+        clock=clock,
+        max_runs=max_runs,
+        max_steps=max_steps,
     )
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from msgspec.structs import replace
 
-from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.core.identity import OWN_PREFIX, RunId
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.session.attempts import FAILED_STEP, Attempt, Promise, RecordedAnswer, steps_behind
 from ironflow_nb.execution.steps import drivers
@@ -26,9 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "call", "call_async", "commit_seen", "count_items", "deliver", "encode_with", "entered", "is_step_failure", "note",
-    "note_failure", "open_branch", "pause", "pause_async", "recall", "record", "register_undo", "run_beside", "skip",
-    "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future", "wake",
+    "note_failure", "open_branch", "pause", "pause_async", "recall", "record", "recorded_run_id", "register_undo",
+    "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future", "wake",
 ]  # fmt: skip
+
+
+# A new version of the package may start runs in another way; those that were started stay.
+_START: Final = StepSpec(
+    lambda kind, name, arguments: (kind, name, arguments),
+    name=f"{OWN_PREFIX}start",
+    options=StepOptions(on_change=OnChange.KEEP),
+)
 
 
 def submit(
@@ -90,6 +100,18 @@ def note_failure(context: RunContext, attempt: Attempt, error: Exception) -> NoR
     session.observe(attempt)
     assert result.error is not None
     raise result.error
+
+
+def recorded_run_id(context: RunContext, kind: str, name: str, arguments: Mapping[str, Any]) -> RunId:
+    """Return the id of a run that the flow starts beside itself: the same one whenever the flow gets there again.
+
+    It is committed before this returns, so that no death between the two makes two runs of one.
+    """
+    access = context.session.access
+    called = {"kind": kind, "name": name, "arguments": dict(arguments)}
+    run_id = record(context, _START, called, access.new_run_id, is_seen=True)
+    context.session.flush()
+    return RunId(run_id)
 
 
 def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | None = None) -> RunContext:

@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ironflow_nb.core.events import RunInterrupted, RunWaiting
+from ironflow_nb.core.events import RunDetached, RunInterrupted, RunWaiting
 from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import IronflowError, RunTakenOver
@@ -82,6 +82,12 @@ class Engine:
         self.joins_by_default = execution is not None
         self.execution = execution or CellExecution(self.access.owner, lambda: entropy(6).hex(), self.threads.is_main)
         self.is_interactive = is_interactive
+        self.is_worker = False
+        """Whether the runs that begin in this process are detached: if it dies, another worker continues them."""
+        self.waking: dict[RunId, int] = {}
+        """The runs that are being continued without a call of the user, and how many owners died on each in a row."""
+        self.refused: set[RunId] = set()
+        """The runs that this process can't continue, and does not try to again without a call of the user."""
         self._loop: EngineLoop | None = None
         self._lock = self.threads.lock()
         self._background = BackgroundThread(self.access, self.sessions, self.threads, self.lanes, park_s)
@@ -109,9 +115,9 @@ class Engine:
         if not self.sessions:
             STREAMS.release(self, is_main=self.threads.is_main())
 
-    def wake_with(self, make: Callable[[Engine], LooksForWaits]) -> None:
+    def wake_with(self, make: Callable[[Engine], LooksForWaits], *, replaces: bool = False) -> None:
         """Give the background thread what continues runs that wait without an owner; `make` makes it, once."""
-        if self._background.waker is None:
+        if self._background.waker is None or replaces:
             self._background.waker = make(self)
 
     def watch(self) -> None:
@@ -155,6 +161,15 @@ class Engine:
             with self._lock:
                 self._continued[run_id] -= 1
                 self._continued += Counter()  # drops what is zero
+
+    @contextmanager
+    def waking_up(self, run_id: RunId, n_deaths: int = 0) -> Iterator[None]:
+        """Note that this process continues the run without a call of the user: a detached one stays detached."""
+        self.waking[run_id] = n_deaths
+        try:
+            yield
+        finally:
+            self.waking.pop(run_id, None)
 
     def is_active(self) -> bool:
         """Return True if this process is executing any run."""
@@ -247,6 +262,8 @@ class Engine:
             if parent is None:
                 return PendingEvent(RunWaiting(waiting_for=waited_for(session), is_parked=True))
             each = self.sessions.get(parent)
+        if session.writer.is_detached:
+            return PendingEvent(RunDetached(asked_by=self.owner))
         return PendingEvent(RunInterrupted(reason="exit"))
 
     def _exit(self) -> None:

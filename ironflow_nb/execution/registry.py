@@ -14,12 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
+from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_limit
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import FlowNotDefined
+from ironflow_nb.execution.background import PARK_S
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.system.system import Clock, SystemThreads
@@ -186,6 +188,7 @@ def make_engine(
     *,
     durability: str = Durability.POWER,
     read_only: bool = False,
+    park_s: Duration | None = None,
     clock: Clock | None = None,
     max_runs: int | None = None,
     max_steps: int | None = None,
@@ -200,7 +203,8 @@ def make_engine(
         raise TypeError(
             f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
         )
-    engine = Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock)
+    parks = PARK_S if park_s is None else seconds(park_s)
+    engine = Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock, park_s=parks)
     engine.lanes.max_runs = _most("max_runs", max_runs, RUNS_VARIABLE)
     engine.lanes.max_steps = _most("max_steps", max_steps, STEPS_VARIABLE)
     return REGISTRY.adopt(engine)

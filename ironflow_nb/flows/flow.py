@@ -85,14 +85,25 @@ class Flow(Bindable, Runnable, Generic[P, R]):
     def start(self: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
     @overload
     def start(self: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    def start(self: Flow[..., Coroutine[Any, Any, T]], *args: Any, detach: bool, **kwargs: Any) -> Run[T]: ...
+    @overload
+    def start(self: Flow[..., T], *args: Any, detach: bool, **kwargs: Any) -> Run[T]: ...
     def start(self, *args: Any, **kwargs: Any) -> Run[Any]:
         """Run the flow in the background and return its `Run` at once.
 
+        With ``detach=True`` it is not run here: a worker, ``python -m ironflow_nb work MODULE``, executes it, and it
+        survives this process. So a flow can start another one beside itself, which it need not wait for. If the flow
+        has a parameter `detach` itself, write ``flow.start(...).detach()``.
+
         Raises:
-            NotAllowedInStep: it was called inside a step.
+            NotAllowedInStep: it was called inside a step, or inside another flow without ``detach=True``.
+            InputsNotStored: an argument can't be pickled, so no worker can be given it.
         """
         self.refuse_lost_class()
-        return self.start_call(self.receiver + args, kwargs)
+        is_own = "detach" in self.spec.parameters.signature.parameters
+        detach = False if is_own else kwargs.pop("detach", False)
+        return self.start_call(self.receiver + args, kwargs, detach=detach)
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """See `Runnable`."""

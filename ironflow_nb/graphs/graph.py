@@ -316,8 +316,8 @@ class Graph(GraphDiagramMixin, Runnable):
         self._prepare(args[0])
         return self.run_call(args, {})
 
-    def start(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Run[Any]:
-        """Run the graph in the background and return its `Run` at once.
+    def start(self, input: Mapping[str, Any] | None = None, /, *, detach: bool = False, **values: Any) -> Run[Any]:
+        """Run the graph in the background, or with `detach` on a worker, and return its `Run` at once; see `Flow`.
 
         Raises:
             GraphInvalid, InputInvalid: the graph has errors, or the input does not fit; nothing has run.
@@ -325,7 +325,7 @@ class Graph(GraphDiagramMixin, Runnable):
         """
         given = self._input(input, values)
         self._prepare(given)
-        return self.start_call((given,), {})
+        return self.start_call((given,), {}, detach=detach)
 
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:
         """Return which recorded steps a call would reuse or run again; see `Flow.plan`."""

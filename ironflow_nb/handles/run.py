@@ -6,24 +6,24 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ironflow_nb.core.events import CompensationRegistered
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import CLOSED, ENDED, RunKind, RunStatus, StepStatus
+from ironflow_nb.core.status import CLOSED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import signal_name
-from ironflow_nb.errors import FlowNotDefined, JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal, stop_idle
+from ironflow_nb.errors import JournalError, RunFinished, StepNotFound, ValueUnreadable
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
 from ironflow_nb.handles.run_plan import plan_of, resume_options
+from ironflow_nb.handles.stop_requests import ask_to_stop, refuse_to_detach
 from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.history.recorded_values import arguments_of_run, read_value
-from ironflow_nb.history.run_status import is_parked, run_and_status
+from ironflow_nb.history.run_status import run_and_status
 from ironflow_nb.history.telemetry_frames import log_of, metrics
 from ironflow_nb.journal.ports import Select
 
@@ -162,6 +162,26 @@ class Run(Generic[T]):
             RunFinished: the run has ended.
         """
         ask_to_stop(self._engine, self.id, StopRequest.PAUSE)
+        return self
+
+    def detach(self) -> Self:
+        """Hand the run over to a worker, ``python -m ironflow_nb work MODULE``; return at once.
+
+        Its owner gives it up before its next step, and any worker that defines its flow continues it; steps that are
+        finished stay so. One that failed, was paused or interrupted is handed over as it is. The run survives this
+        process from then on. `resume` takes a pending one back; one that a worker executes after
+        ``run.pause().wait()``.
+
+        Raises:
+            RunFinished: it is completed or cancelled.
+            InputsNotStored: its arguments were too large to be stored, so no other process can be given them.
+            ValueError: it is a child, which goes where its parent goes, or no run of a flow or graph.
+        """
+        self._engine.flush()
+        run = run_and_status(self._engine, self.id)[0]
+        if run is not None:
+            refuse_to_detach(self._engine, run)
+        ask_to_stop(self._engine, self.id, StopRequest.DETACH)
         return self
 
     def signal(self, name: str, payload: object = None) -> Self:
@@ -403,61 +423,3 @@ def resume(
 ) -> Run[Any]:
     """Continue a run in the background; see `Run.resume`."""
     return get_run(run_id).resume(retry=retry, rerun=rerun, keep=keep)
-
-
-_STATUS_AFTER = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
-
-
-def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
-    """Cancel or pause a run: its owner does so before the next step. A run without an owner is cancelled here.
-
-    Raises:
-        RunFinished: it has ended.
-        FlowNotDefined: it has no owner, did something that can be undone, and its flow is not defined here.
-    """
-    while True:
-        engine.flush()
-        run, status = run_and_status(engine, run_id)
-        if status is _STATUS_AFTER[stop]:
-            return
-        session = engine.sessions.get(run_id)
-        if session is not None and session.is_open:
-            session.stop(stop, engine.owner)
-            return
-        if status not in ENDED and not (status is RunStatus.WAITING and run is not None and is_parked(engine, run)):
-            engine.access.send(run_id, stop.value)
-            return
-        is_over = status is not RunStatus.WAITING and stop is StopRequest.PAUSE
-        if is_over or status is RunStatus.COMPLETED or run is None:
-            raise RunFinished(
-                f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
-            )
-        if run.status is RunStatus.COMPENSATING:
-            raise RunFinished(
-                f"run {run_id} has failed, and what it did is half undone; iron.resume({run_id!r}) goes on with that",
-                run_id=run_id,
-            )
-        compensates = stop is StopRequest.CANCEL and _compensates_on_cancel(engine, run)
-        try:
-            stop_idle(engine, run, stop, compensates=compensates)
-            if compensates:
-                REGISTRY.definition(run).continue_run(engine, run)
-        except JournalConflict:  # another process has just continued it: look again
-            continue
-        return
-
-
-def _compensates_on_cancel(engine: Engine, run: RunRow) -> bool:
-    """Return True if what the run did is undone when it is cancelled.
-
-    Raises:
-        FlowNotDefined: it did something that can be undone, and only its flow, which is not defined here, could tell.
-    """
-    try:
-        policy = getattr(REGISTRY.definition(run, engine), "policy", None)
-    except FlowNotDefined:
-        with engine.reading() as reader:
-            if reader.events(Select(run_ids=[run.run_id], name=CompensationRegistered.__name__, limit=1)):
-                raise
-        return False
-    return policy is not None and bool(policy.compensate_on_cancel)

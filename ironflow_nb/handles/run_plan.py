@@ -41,7 +41,7 @@ def resume_options(
         RunFinished: the run was cancelled, or is running.
         StepNotFound, AmbiguousStep: the run has no such step, or steps of several functions.
     """
-    if status is RunStatus.CANCELLED or status in OWNED:
+    if status is RunStatus.CANCELLED or status in OWNED - {RunStatus.PENDING}:
         what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
         raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
     latest = {row.step: row for row in rows}

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.lanes import Lane
+from ironflow_nb.core.option_values import a_flag
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -198,14 +199,26 @@ class Runnable(Startable):
         value = await await_here(engine, request, body)
         return await _handle(engine, value.run_id) if isinstance(value, RunRow) else value
 
-    def start_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[Any]:
-        """Run it in the background and return its `Run` at once.
+    def start_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, detach: object = False) -> Run[Any]:
+        """Run it in the background, or with `detach` on a worker, and return its `Run` at once.
 
         Raises:
-            NotAllowedInStep: it was called inside a step or another run.
+            NotAllowedInStep: it was called inside a step, or without `detach` inside another run.
+            InputsNotStored: an argument can't be pickled, so no worker can be given it.
         """
-        self.refuse_inside()
-        return self._start(REGISTRY.engine(), *self.request(args, kwargs))
+        scope = SCOPE.get()
+        if not a_flag("detach", detach):
+            self.refuse_inside()
+            return self._start(REGISTRY.engine(), *self.request(args, kwargs))
+        if scope is not None and scope.step is not None:
+            self.refuse_inside()
+        engine = REGISTRY.engine()
+        request, _ = self.request(args, kwargs)
+        run_id = (
+            None if scope is None else durable_calls.recorded_run_id(scope, self.kind, self.name, request.arguments)
+        )
+        begun = begin(engine, replace(request, detach=True, run_id=run_id))
+        return _handle(engine, begun.run_id)
 
     def _start(self, engine: Engine, request: RunRequest, body: FlowCall) -> Run[Any]:
         """See `Startable`."""
@@ -253,7 +266,7 @@ class Runnable(Startable):
         for run in self._find_runs(engine, statuses=set(RunStatus) - CLOSED):
             handle = _handle(engine, run.run_id)
             status = handle.status
-            if status in ENDED - CLOSED:
+            if status in ENDED - CLOSED or status is RunStatus.PENDING:
                 self.continue_run(engine, run)
                 return _handle(engine, run.run_id, engine.sessions.get(run.run_id))
             if status not in ENDED:

@@ -170,7 +170,8 @@ def _select_runs(
     narrowed = replace(select, name=select.run_name, run_name=None)
     if wanted is not None:
         # A run whose owner died is still recorded as owned: select these, too, and derive their status.
-        recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
+        is_derived = not {RunStatus.INTERRUPTED, RunStatus.PENDING}.isdisjoint(wanted)
+        recorded = set(wanted) | OWNED if is_derived else wanted
         limit = select.limit if OWNED.isdisjoint(recorded) else None
         narrowed = replace(narrowed, statuses=recorded, limit=limit)
     rows = skip_damaged(reader.runs, narrowed)

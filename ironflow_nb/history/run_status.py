@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,11 +11,13 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
-from ironflow_nb.execution import Engine, Session, watch
-from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.execution import DETACHED, REGISTRY, SCOPE, Engine, Session, say, watch
+from ironflow_nb.journal.ports import QueueSelect, Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 
 POLL_S: Final = 0.05
+TAKEN_WITHIN_S: Final = 5.0
+"""A process that waits for a detached run leaves it to workers for so long."""
 
 
 def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
@@ -33,6 +36,8 @@ def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tu
     in_doubt = [run.run_id for run, status in found if status is not run.status]
     if not in_doubt:
         return found
+    detached = {item.run_id for item in reader.work(QueueSelect(run_ids=in_doubt, kind=DETACHED))}
+    found = [(run, RunStatus.PENDING if run.run_id in detached else status) for run, status in found]
     # A run and its owner may have ended between the read of its row and the check of its owner: read the row again.
     with engine.journal.reading() as newer:
         ended = {run.run_id: run for run in newer.runs(Select(run_ids=in_doubt)) if run.status not in OWNED}
@@ -52,6 +57,12 @@ def is_parked(engine: Engine, run: RunRow) -> bool:
     """Return True if the run, which waits, has no living owner that could be asked for anything."""
     with engine.journal.reading() as reader:
         return not _is_owner_alive(engine, reader, run)
+
+
+def is_detached(engine: Engine, run_id: RunId) -> bool:
+    """Return True if the run was handed over to workers."""
+    with engine.journal.reading() as reader:
+        return bool(reader.work(QueueSelect(run_ids=[run_id], kind=DETACHED)))
 
 
 def run_and_status(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
@@ -89,24 +100,55 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
     """
     clock = engine.clock
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-    wakeup = engine.threads.wakeup()
+    wakeup, pending = engine.threads.wakeup(), Pending(engine)
+    scope = SCOPE.get()  # a flow that waits for another run hears that it is to stop itself
     while True:
         session = engine.sessions.get(run_id)
+        if scope is not None:
+            scope.session.raise_if_stop_requested()
         if session is not None and session.is_open:
             with session.lock:
                 session.completion.when_done(wakeup.set)
-            poll_s = None
+            poll_s = None if scope is None else POLL_S
         else:
             run, status = run_and_status(engine, run_id)
             if status in ENDED:
                 return run, status
             if status is RunStatus.WAITING:
                 watch(engine)
+            pending.look(run, status)
             poll_s = POLL_S
         left_s = None if deadline is None else deadline - clock.monotonic()
         if left_s is not None and left_s <= 0:
             raise ResultTimeout(f"run {run_id} did not end within {timeout_s:g} s; it goes on", run_id=run_id)
         clock.wait(wakeup, _shortest(poll_s, left_s))
+
+
+class Pending:
+    """Looks after a detached run that somebody waits for: after a while without a worker it is executed here."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._since_s: float | None = None
+
+    def look(self, run: RunRow | None, status: RunStatus) -> None:
+        """Execute the run here if it was pending long enough and is defined here; otherwise say what it waits for."""
+        now_s = self._engine.clock.monotonic()
+        if run is None or status is not RunStatus.PENDING or not is_parked(self._engine, run):
+            self._since_s = None
+            return
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s < TAKEN_WITHIN_S:
+            return
+        self._since_s = math.inf  # it is said once
+        definition = REGISTRY.find(run.kind, run.name)
+        what = f"run {run.run_id} of {plain(run.name)} is pending, and no worker has taken it in {TAKEN_WITHIN_S:g} s"
+        if definition is None:
+            say(f"{what}; one that defines it would: python -m ironflow_nb work MODULE.py")
+        else:
+            say(f"{what}; it is executed here")
+            with self._engine.waking_up(run.run_id):  # it stays detached: if this process dies, a worker goes on
+                definition.continue_run(self._engine, run)
 
 
 def _shortest(one_s: float | None, other_s: float | None) -> float | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED
 from ironflow_nb.core.wait_rules import NEVER, StartKind, WaitKind, parse_work_key
-from ironflow_nb.execution import REGISTRY, Engine
+from ironflow_nb.execution import DETACHED, REGISTRY, Engine
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Select
 
@@ -26,11 +26,12 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
     """Return the queue of work of the journal, in the order in which it is due, one row for each item.
 
     Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider;
-    ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet; ``notification``: a call of a
-    function of `on`), step (the wait), signal (its name), key (of an effect or timer; the id of a schedule or event;
-    event and function of a notification), due_at (empty for a wait without an end), state (``due``, ``waiting``,
-    ``dead``: given up after the last attempt, or ``waits for its notebook``: due, and what it is of is not defined in
-    this process), attempts (how often it was claimed), created_at.
+    ``run``: a detached run; ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet;
+    ``notification``: a call of a function of `on`), step (the wait), signal (its name), key (of an effect or timer; the
+    id of a schedule or event; event and function of a notification), due_at (empty for a wait without an end), state
+    (``due``, ``waiting``, ``running`` on a worker, ``dead``: given up after the last attempt, or ``waits for its
+    notebook``: due, and what it is of is not defined in this process), attempts (how often it was claimed, of a run how
+    many workers died on it in a row), created_at.
 
     Args:
         engine: the journal to read; by default the current one.
@@ -39,11 +40,12 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
     with engine.reading() as reader:
         items = reader.work(QueueSelect())
         found = reader.runs(Select(run_ids={item.run_id for item in items}))
+        alive = engine.access.living_owners(reader)
         signalled = {item.work_id for item in reader.ended_waits(engine.clock.now())}
     runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
     now = engine.clock.now()
     records = [
-        _start(item, runs, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled)
+        _start(item, runs, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled, alive)
         for item in items
         if item.run_id in runs or item.kind in set(StartKind)
     ]
@@ -55,7 +57,9 @@ def _is_wait_of(run: RunRow, items: list[QueueItem]) -> bool:
     return all(item.kind in set(WaitKind) for item in items if item.run_id == run.run_id)
 
 
-def _row(item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set[int | None]) -> Mapping[str, object]:
+def _row(
+    item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set[int | None], alive: Collection[str]
+) -> Mapping[str, object]:
     is_wait, run = item.kind in set(WaitKind), runs[item.run_id]
     step, signal = parse_work_key(item.key) if is_wait else (None, None)
     return {
@@ -64,9 +68,9 @@ def _row(item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set
         "kind": item.kind,
         "step": step,
         "signal": signal or None,
-        "key": None if is_wait else item.key,
+        "key": None if is_wait or item.kind == DETACHED else item.key,
         "due_at": None if item.due_at >= NEVER else item.due_at,
-        "state": _state(item, run.kind, run.name, is_due=item.due_at <= now or item.work_id in signalled),
+        "state": _state(item, run.kind, run.name, alive, is_due=item.due_at <= now or item.work_id in signalled),
         "attempts": item.attempts,
         "created_at": item.created_at,
     }
@@ -83,15 +87,17 @@ def _start(item: QueueItem, runs: Mapping[RunId, RunRow], now: int) -> Mapping[s
         "signal": None,
         "key": item.run_id if run is None else item.key,
         "due_at": item.due_at,
-        "state": _state(item, kind, name, is_due=item.due_at <= now),
+        "state": _state(item, kind, name, (), is_due=item.due_at <= now),
         "attempts": item.attempts,
         "created_at": item.created_at,
     }
 
 
-def _state(item: QueueItem, kind: str, name: str, *, is_due: bool) -> str:
+def _state(item: QueueItem, kind: str, name: str, alive: Collection[str], *, is_due: bool) -> str:
     if item.dead_at is not None:
         return "dead"
     if not is_due:
         return "waiting"
+    if item.kind == DETACHED and item.owner in alive:
+        return "running"
     return "due" if REGISTRY.find(kind, name) is not None else "waits for its notebook"

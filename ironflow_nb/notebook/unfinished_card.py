@@ -89,13 +89,13 @@ def _wait_words(counts: Counter[str]) -> str:
 
 
 def unfinished(engine: Engine) -> list[Unfinished]:
-    """Return the interrupted and waiting runs of the last 30 days, newest first; reads only."""
+    """Return the interrupted, waiting and pending runs of the last 30 days, newest first; reads only."""
     now = engine.clock.now()
     recorded = OWNED | {RunStatus.INTERRUPTED}
     with engine.reading() as reader:
         rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
         statuses = statuses_of(engine, reader, [row for row in rows if row.parent_run_id is None])
-        wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}
+        wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING, RunStatus.PENDING}
         rows = [row for row in rows if statuses.get(row.run_id) in wanted]
         tallies = reader.tallies([row.run_id for row in rows])
         own = own_runs(engine.signer, reader, rows)

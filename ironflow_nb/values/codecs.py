@@ -228,11 +228,11 @@ class ValueCodec:
 
     # -- inputs --------------------------------------------------------------------------------------------------
 
-    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
+    def store_inputs(self, arguments: Mapping[str, object], limit: float = INPUT_LIMIT) -> list[StoredValue]:
         """Return the arguments of a call as stored values: large arguments first, the record of the call last.
 
-        Arguments up to 4 kB are written into the record. Larger ones are values of their own. Of those above 1 MB, and
-        of those that no codec can encode, only the class name is stored.
+        Arguments up to 4 kB are written into the record. Larger ones are values of their own. Of those above the
+        `limit`, which is 1 MB, and of those that no codec can encode, only the class name is stored.
         """
         try:
             content = _ENCODER.encode(arguments) if is_plain(arguments) else None
@@ -243,7 +243,7 @@ class ValueCodec:
         parts: list[StoredValue] = []
         fields: dict[str, Tree] = {}
         for name, value in arguments.items():
-            stored = self._encode_input(value)
+            stored = self._encode_input(value, limit)
             if stored is None:
                 fields[name] = {TAG: NOT_KEPT, "c": class_name(type(value))}
             elif stored.codec == JSON and stored.size <= INPUT_INLINE_LIMIT:
@@ -253,14 +253,14 @@ class ValueCodec:
                 fields[name] = {TAG: REFERENCE, "v": stored.value_id.hex()}
         return [*parts, _record_of_inputs(_ENCODER.encode(fields))]
 
-    def _encode_input(self, value: object) -> StoredValue | None:
-        if _n_bytes(value) > INPUT_LIMIT:
+    def _encode_input(self, value: object, limit: float) -> StoredValue | None:
+        if _n_bytes(value) > limit:
             return None
         try:
             stored = self.encode(value)
         except (ValueNotStorable, JournalError):  # no codec can encode it, or there is no key to sign it
             return None
-        return stored if stored.size <= INPUT_LIMIT else None
+        return stored if stored.size <= limit else None
 
 
 def _record_of_inputs(content: bytes) -> StoredValue:

@@ -25,6 +25,7 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.RunQueued(waits_for="lane api"),
         events.RunAdmitted(),
         events.RunWaiting(waiting_for="an answer"),
+        events.RunDetached(asked_by="you"),
         events.RunPaused(asked_by="you"),
         events.RunCancelRequested(asked_by="you"),
         events.RunCompleted(output=OUTPUT),

@@ -20,7 +20,7 @@ Attempt = tuple[StepRef, int]
 
 NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.NoteEvent))
 OPEN: Final = {"running", "waiting", "cancelling", "compensating", "pending"}
-RESUMABLE: Final = {"failed", "interrupted", "paused"}
+RESUMABLE: Final = {"failed", "interrupted", "paused", "pending"}
 
 
 class Life:
@@ -50,7 +50,7 @@ class Life:
         if self.status in OPEN:
             possible += [self.begin, self.begin, self.reuse, self.skip, self.change, self.hear, self.account, self.stop]
             possible += [self.end] * 3 if self.attempts("running") else []
-            possible += [self.begin_wait, self.queue, self.admit]
+            possible += [self.begin_wait, self.queue, self.admit, self.hand_over]
             possible += [self.begin_queued] * 2 if self.attempts("pending") else []
             possible += [self.end_wait] * 3 if self.attempts("waiting") else []
             possible += [self.schedule] * 2 if self.attempts("failed") else []
@@ -61,6 +61,7 @@ class Life:
             possible += [self.undo] * 3 if self.attempts("completed") else []
         if self.status in {*RESUMABLE, "compensating"}:
             possible += [self.resume, self.resume]
+            possible += [self.hand_over]
         return possible
 
     def attempts(self, *statuses: str) -> list[Attempt]:
@@ -212,6 +213,14 @@ class Life:
         name, self.status = (("RunWaiting", "waiting"), ("RunCancelRequested", "cancelling"))[number % 2]
         self.tell(SAMPLES[name])
         self.run["updated_at"] = self.at
+
+    def hand_over(self, _number: int) -> None:
+        self.tell(SAMPLES["RunDetached"])
+        if self.status == "compensating":  # and goes on with that
+            self.run |= {"owner": None, "updated_at": self.at}
+            return
+        self.status = "pending"
+        self.run |= {"owner": None, "ended_at": None, "updated_at": self.at, "error_id": None, "output_id": None}
 
     def hear(self, number: int) -> None:
         name = ("SignalReceived", "DomainEvent")[number % 2]

@@ -20,12 +20,13 @@ from tests.core.made import run_started, step_started
 
 RELEASED = sorted((Path(__file__).parent.parent / "journals").glob("*.db"))
 CLOSED_UNION = [
-    "RunStarted", "RunContinued", "RunInterrupted", "RunWaiting", "RunPaused", "RunCancelRequested", "RunCompleted",
-    "RunFailed", "RunCancelled", "StepStarted", "StepCompleted", "StepFailed", "StepRetryScheduled", "StepReused",
-    "StepDiscarded", "SignalReceived", "WaitStarted", "WaitEnded", "TimerSet", "TimerFired", "TimerCancelled",
-    "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded", "DomainEvent",
-    "ItemsCounted", "StepSkipped", "CompensationStarted", "CompensationRegistered", "StepCompensated",
-    "RunQueued", "RunAdmitted", "StepQueued",
+    "RunStarted", "RunContinued", "RunInterrupted", "RunWaiting", "RunDetached", "RunPaused", "RunCancelRequested",
+    "RunCompleted", "RunFailed", "RunCancelled", "StepStarted", "StepCompleted", "StepFailed", "StepRetryScheduled",
+    "StepReused", "StepDiscarded", "SignalReceived", "WaitStarted", "WaitEnded", "TimerSet", "TimerFired",
+    "TimerCancelled", "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded",
+    "DomainEvent", "ItemsCounted", "StepSkipped", "CompensationStarted",
+    "CompensationRegistered", "StepCompensated", "RunQueued", "RunAdmitted",
+    "StepQueued",
 ]  # fmt: skip
 
 

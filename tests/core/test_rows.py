@@ -25,6 +25,7 @@ BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSki
 STATUS_AFTER = {
     "RunQueued": RunStatus.PENDING,
     "RunWaiting": RunStatus.WAITING,
+    "RunDetached": RunStatus.PENDING,
     "RunCancelRequested": RunStatus.CANCELLING,
     "RunInterrupted": RunStatus.INTERRUPTED,
     "RunPaused": RunStatus.PAUSED,
@@ -94,6 +95,7 @@ def test_a_run_begins_with_everything_that_names_it_and_its_call() -> None:
 def test_the_status_of_a_run_is_what_its_last_change_says(name: str) -> None:
     status = STATUS_AFTER[name]
     ending: dict[str, Any] = {"owner": None, "ended_at": AT} if status in AT_REST else {}
+    ending |= {"owner": None} if name == "RunDetached" else {}
     ending |= {"RunFailed": {"error_id": value("error")}, "RunCompleted": {"output_id": value("output")}}.get(name, {})
     assert run_after(OPEN_RUN, SAMPLES[name]) == replace(OPEN_RUN, status=status, updated_at=AT, **ending)
 

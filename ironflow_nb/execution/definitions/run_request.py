@@ -73,7 +73,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     the steps are called. `new_adviser`, called with the journal, the id and the recorded steps of a run that is
     continued, gives a function that is called with the name and the arguments of each new call. `notes_end` adds to
     an error that ends the run what became of it and what continues it. `additions` are rows of other rooms, written
-    with the beginning of a new run that has a key. `call_key` calls the key function of a lane as the flow is called.
+    with the beginning of a new run that has a key. `call_key` calls the key function of a lane as the flow is called. A
+    run that is to `detach` is left to a worker.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     notes_end: bool = True
     additions: tuple[Addition, ...] = ()
     call_key: Callable[[Callable[..., object]], object] = lambda function: function()
+    detach: bool = False
 
     @property
     def is_rerun(self) -> bool:

@@ -289,6 +289,11 @@ class JournalAccess:
             return False
         return owner == self.owner or is_alive(reader.leases().get(owner), now=self.clock.now())
 
+    def living_owners(self, reader: Reader) -> Collection[str]:
+        """Return the owners of runs that are alive."""
+        now = self.clock.now()
+        return {owner for owner, lease in reader.leases().items() if is_alive(lease, now=now)} | {self.owner}
+
     def possible_owners(self, reader: Reader) -> Collection[str]:
         """Return the owners that are not known to be dead. Work has a lease of its own, so theirs may have run out."""
         return {owner for owner, lease in reader.leases().items() if may_live(lease)} | {self.owner}

@@ -48,6 +48,8 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
         found = reader.runs(Select(run_ids=[request.run_id]))
         if not found and request.parent is not None:
             return _begin_child(engine, reader, request.parent)
+        if request.detach:  # by a flow that has recorded the id
+            return Attach(found[0]) if found else Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
         reopens = bool(request.options) or request.reopens

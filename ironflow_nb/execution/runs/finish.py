@@ -131,9 +131,11 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
     `undone` says what was undone because of it, if anything was to be.
     """
     ended = session.completion
-    last = None
+    last, causes = None, steps_behind(session.run_id, error)
     # A session that is closed here was closed with its engine, which recorded the interruption.
-    if session.is_open and not isinstance(error, RunTakenOver):
+    if session.is_open and engine.is_worker and session.writer.is_detached and isinstance(error, CodeChanged):
+        last = _left_to_others(engine, session, error)
+    elif session.is_open and not isinstance(error, RunTakenOver):
         stored = session.storage.store_failure(error)
         begun = session.compensation
         causes = steps_behind(session.run_id, error) if begun is None else begun.event.caused_by
@@ -146,6 +148,13 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
         if last is not None:
             session.disown(causes)
             _end(engine, session, last, lambda: ended.fail(error))
+
+
+def _left_to_others(engine: Engine, session: Session, error: BaseException) -> PendingEvent:
+    """Return how a worker leaves a run whose code has changed so that somebody has to decide: to others."""
+    engine.refused.add(session.run_id)
+    logger().warning("run %s of %s is left to a process with its code: %s", session.run_id, session.name, error)
+    return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
 
 
 def _to_do(error: BaseException) -> str | None:
@@ -199,6 +208,10 @@ def stop(engine: Engine, session: Session, stopped: RunStopped, undone: str = ""
     elif stopped.request is StopRequest.PARK:
         last = PendingEvent(events.RunWaiting(waiting_for=waited_for(session), is_parked=True))
         error = _interrupted(session, "parked") if session.waits.left is None else _left(session, session.waits.left)
+    elif stopped.request is StopRequest.DETACH:
+        session.writer.detach()
+        last = PendingEvent(events.RunDetached(asked_by=stopped.asked_by))
+        error = _interrupted(session, "detached")
     else:
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import CompensationStarted, RunCancelled, RunContinued, RunPaused, RunStarted, decode_as
+from ironflow_nb.core.events import (
+    CompensationStarted,
+    RunCancelled,
+    RunContinued,
+    RunDetached,
+    RunEvent,
+    RunPaused,
+    RunStarted,
+    decode_as,
+)
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
@@ -14,10 +24,11 @@ from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, FAILURES, ContinuationReason, RunStatus, StepStatus, derived_run_status
 from ironflow_nb.core.time_limits import TimeLimits, owned_s
-from ironflow_nb.errors import JournalConflict
+from ironflow_nb.errors import InputsNotStored, JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.detached_runs import DETACHED, DONE
 from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
 from ironflow_nb.execution.runs.admission import admit, demands_of
@@ -39,7 +50,9 @@ from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, notebook_path, say
-from ironflow_nb.journal.ports import CallKey, Durability, Reader, Select
+from ironflow_nb.journal.ports import CallKey, Durability, QueueSelect, Reader, Select
+from ironflow_nb.values.codecs import input_references
+from ironflow_nb.values.stored_value import StoredValue
 
 _ATTEMPTS: Final = 5
 SAY_WORK_S: Final = 60.0
@@ -90,6 +103,10 @@ def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunR
                 return _begin(engine, request, call)
             if request.run_id is None:
                 _say_attached(engine, request, call, run)
+            return run
+        case Continue(run=run) if request.detach:
+            if run.status is not RunStatus.PENDING:
+                stop_idle(engine, run, StopRequest.DETACH)
             return run
         case Continue(run=run):
             with engine.continuing(run.run_id):
@@ -208,14 +225,14 @@ def _say_what_failed(engine: Engine, run: RunRow) -> None:
         )
 
 
-def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session:
+def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session | RunRow:
     access, policy = engine.access, request.policy
     run_id = request.run_id or access.new_run_id()
     parent_run_id, parent_step = request.parent or (None, None)
     durability = policy.durability or engine.durability
     writer = RunWriter(access, run_id, durability)
     storage = _storage(engine, request)
-    inputs = storage.store_inputs(request.arguments)
+    inputs = _inputs_for_others(storage, request) if request.detach else storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
     signature = signature_of_run(access.signer, run_id, call, policy.key, inputs_id)
     started = RunStarted(
@@ -234,11 +251,19 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         parent_step=parent_step,
         origin_run_id=None if origin is None else origin.run_id,
     )
+    if request.detach or (engine.is_worker and request.parent is None):
+        writer.detach()
+    mail = Mail(additions=request.additions) if request.additions else NO_MAIL
+    begun = PendingEvent(started, values=[*inputs, signature], mail=mail)
+    if request.detach:
+        writer.define(storage.definition(request.define()))
+        writer.commit(begun, PendingEvent(RunDetached(asked_by=access.owner)))
+        assert writer.row is not None
+        return writer.row
     if policy.key is None and request.parent is None:
-        writer.defer(PendingEvent(started, values=[*inputs, signature]))
+        writer.defer(begun)
     else:
-        mail = Mail(additions=request.additions) if request.additions else NO_MAIL
-        writer.commit(PendingEvent(started, values=[*inputs, signature], mail=mail))
+        writer.commit(begun)
     built_on = None
     if origin is not None:
         with access.current() as reader:
@@ -247,6 +272,24 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     session = Session(writer, replayer, storage, start_performer=engine.start_performer, desk=engine.lanes)
     _look_after(engine, session, request)
     return session
+
+
+def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredValue]:
+    """Return the arguments of a call that another process is to make, whatever their size.
+
+    Raises:
+        InputsNotStored: nothing stores one of them.
+    """
+    inputs = storage.store_inputs(request.arguments, limit=math.inf)
+    lost = input_references(inputs[-1])[2]
+    if lost:
+        raise InputsNotStored(
+            f"the arguments {', '.join(lost)} of {request.name} can't be pickled, so no worker can be given them; call "
+            "it here, or pass what they are made from",
+            run_id="",
+            arguments=[*lost],
+        )
+    return inputs
 
 
 def _origin(access: JournalAccess, reader: Reader, writer: RunWriter, run_id: RunId | None) -> BaseRun | None:
@@ -306,10 +349,27 @@ def _refuse_changed(reader: Reader, run: RunRow) -> None:
 
 
 def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bool = False) -> None:
-    """Record that a run without an owner is cancelled or paused; that its next version is free proves it.
+    """Record that a run without an owner is cancelled, paused or detached; that its next version is free proves it.
 
     If it `compensates`, only that what it did is to be undone is recorded: who continues it does so, and it is
     cancelled then. Children that wait without an owner stop with it.
+
+    Raises:
+        JournalConflict: somebody works on it.
+    """
+    event: RunEvent = RunPaused(asked_by=engine.owner)
+    if compensates:
+        event = CompensationStarted()
+    elif stop is StopRequest.CANCEL:
+        event = RunCancelled(reason=f"asked by {engine.owner}")
+    elif stop is StopRequest.DETACH:
+        event = RunDetached(asked_by=engine.owner)
+    for child in end_idle(engine, run, event):
+        stop_idle(engine, child, StopRequest.PAUSE if stop is StopRequest.DETACH else stop)
+
+
+def end_idle(engine: Engine, run: RunRow, event: RunEvent, values: Sequence[StoredValue] = ()) -> list[RunRow]:
+    """Record the last event of a run without an owner; return its children that wait without one.
 
     Raises:
         JournalConflict: somebody works on it.
@@ -318,19 +378,19 @@ def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bo
         _refuse_changed(reader, run)
         head, children = reader.head(run.run_id), _parked_children(reader, run)
         work = tuple((item.kind, item.key) for item in reader.waits_of(run.run_id))
+        is_detached = bool(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED)))
     assert head is not None
     writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
     writer.go_on_after(*head, run)
-    cancelled, paused = RunCancelled(reason=f"asked by {engine.owner}"), RunPaused(asked_by=engine.owner)
-    event = CompensationStarted() if compensates else cancelled if stop is StopRequest.CANCEL else paused
-    last = PendingEvent(event, mail=Mail(done_work=work))
+    if is_detached or isinstance(event, RunDetached):
+        writer.detach()  # its item follows from the event
+    last = PendingEvent(event, values=values, mail=Mail(done_work=work))
     told = with_notifications(engine, run, last)
     writer.commit(told)
     if told is not last:
         engine.wake_with(Waker)
         engine.watch()
-    for child in children:
-        stop_idle(engine, child, stop)
+    return children
 
 
 def _parked_children(reader: Reader, run: RunRow) -> list[RunRow]:
@@ -359,6 +419,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         continued_before = continuations(reader, run)
         worked_s = _owned_s(reader, run, head[1] if head is not None else run.updated_at)
         origin = _origin(access, reader, writer, run.origin_run_id)
+        is_detached = bool(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED)))
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], on_change) if request.is_rerun else []
     assert head is not None
     writer.go_on_after(*head, run)
@@ -366,7 +427,11 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         if is_stop(signal.name):
             assert signal.signal_id is not None
             writer.post(Mail(taken=(signal.signal_id,)))
-    is_takeover = run.status is not was
+    n_deaths = engine.waking.get(run.run_id) if is_detached or engine.is_worker else None
+    writer.detach(n_deaths if run.parent_run_id is None else None)
+    if is_detached and not writer.is_detached:
+        writer.post(DONE)
+    is_takeover = run.status is not was and run.owner is not None
     continued = _continuation(engine, request, call, writer.durability, worked_s, is_takeover=is_takeover)
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -31,12 +32,12 @@ _HELD_US: Final = 1_000_000
 class Waker:
     """Continues the runs that wait without a living owner, and starts those that are due, if this process defines them.
 
-    It belongs to the background thread of one engine.
+    It belongs to the background thread of one engine. What it finds at once it continues bit by bit.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._refused: set[RunId] = set()
+        self._found: deque[RunId] = deque()
         self._next_due_at = 0
         self._is_any: bool | None = None
         self._subscribed: dict[str, frozenset[str]] = {}
@@ -50,29 +51,37 @@ class Waker:
         Unless something `is_new` in the journal, only the time can have made a difference.
         """
         now = self._engine.clock.now()
-        if not is_new and now < self._next_due_at:
-            return self._is_any
-        if now >= self._foreign_until:
-            self._foreign.clear()
-            self._foreign_until = now + _FOREIGN_US
-        startable = REGISTRY.startable()
-        is_awaited = self._subscribe(startable)
-        with self._engine.access.current() as reader:
-            self._next_due_at = reader.next_due_at(now)
-            found = self._roots(reader, [*reader.ended_waits(now)])
-            starts = reader.starts(startable)
-            if self._foreign:
-                self._next_due_at = min(self._next_due_at, self._foreign_until)
-            elif starts and starts[0].due_at <= now:  # whose claim may be that of a process that dies, which is no news
-                self._next_due_at = min(self._next_due_at, now + _HELD_US)
-            self._is_any = False if found or starts or is_awaited or self._has_others(reader) else None
-        n_free = min(WOKEN_AT_ONCE, MOST_ACTIVE - sum(each.is_open for each in list(self._engine.sessions.values())))
-        are_woken = [self._wake(run) for run in found[: max(n_free, 0)]]
-        is_more = len(found) > n_free or not all(are_woken)
-        if (starts and self._start_due(startable, n_free - len(found))) or is_more:
-            self._next_due_at = 0
-            return True
-        return self._is_any
+        if not self._found:
+            if not is_new and now < self._next_due_at:
+                return self._is_any
+            if now >= self._foreign_until:
+                self._foreign.clear()
+                self._foreign_until = now + _FOREIGN_US
+            startable = REGISTRY.startable()
+            is_awaited = self._subscribe(startable)
+            with self._engine.access.current() as reader:
+                self._next_due_at = self._find(reader, now)
+                starts = reader.starts(startable)
+                if self._foreign:
+                    self._next_due_at = min(self._next_due_at, self._foreign_until)
+                elif starts and starts[0].due_at <= now:  # a claim may be that of a process that dies
+                    self._next_due_at = min(self._next_due_at, now + _HELD_US)
+                self._is_any = False if self._found or starts or is_awaited or self._has_others(reader) else None
+            if starts and self._start_due(startable, self._n_free() - len(self._found)):
+                self._next_due_at = 0
+                return self._wake_some() or True
+        return self._wake_some() or self._is_any
+
+    def _find(self, reader: Reader, now: int) -> int:
+        """Note the runs that can go on; return when something is due, if nothing happens before."""
+        self._found.extend(self._roots(reader, reader.ended_waits(now)))
+        return reader.next_due_at(now)
+
+    def _n_free(self) -> int:
+        """Return how many runs may begin or go on now; those that wait are at no work."""
+        sessions = list(self._engine.sessions.values())
+        n_active = sum(each.is_open and each.waits.since_s is None for each in sessions)
+        return min(WOKEN_AT_ONCE, MOST_ACTIVE - n_active)
 
     def _subscribe(self, startable: Mapping[str, StartableDefinition]) -> bool:
         """Note which events the definitions want, once there is a journal; return True if they want any."""
@@ -137,15 +146,15 @@ class Waker:
                 break
             self._engine.clock.wait(wakeup, 0.05)
 
-    def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunRow]:
+    def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunId]:
         """Return the runs to continue for these waits: the outermost ones, which continue their children."""
         waiting = dict.fromkeys(item.run_id for item in items if _has_ended(reader, item))
         runs = {run.run_id: run for run in reader.runs(Select(run_ids=list(waiting)))}
         roots = {root.run_id: root for each in waiting if each in runs and (root := _root(reader, runs[each]))}
-        return [run for run in roots.values() if self._is_free(reader, run)]
+        return [run.run_id for run in roots.values() if self._is_free(reader, run)]
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
-        if run.status is not RunStatus.WAITING or run.run_id in self._refused:
+        if run.status is not RunStatus.WAITING or run.run_id in self._engine.refused:
             return False
         if REGISTRY.find(run.kind, run.name) is None:
             return False
@@ -154,24 +163,36 @@ class Waker:
         return not self._engine.access.is_owner_alive(reader, run.owner)
 
     def _has_others(self, reader: Reader) -> bool:
-        return is_any_waiting(reader, without=self._refused)
+        return is_any_waiting(reader, without=self._engine.refused)
 
-    def _wake(self, run: RunRow) -> bool:
-        """Continue the run; return False if the journal refuses that now."""
+    def _wake_some(self) -> bool:
+        """Continue the next of what was found, as far as it can still go on; return True if anything was found."""
+        if not self._found:
+            return False
+        self._next_due_at = 0  # what has come meanwhile is found then
+        chosen = [self._found.popleft() for _ in range(min(max(self._n_free(), 0), len(self._found)))]
+        with self._engine.access.current() as reader:
+            runs = {run.run_id: run for run in reader.runs(Select(run_ids=chosen)) if self._is_free(reader, run)}
+        for run_id in chosen:
+            if run_id in runs:
+                self._wake(runs[run_id])
+        return True
+
+    def _wake(self, run: RunRow, n_deaths: int = 0) -> None:
+        """Continue the run, on which `n_deaths` owners died in a row; what the journal refuses now is found again."""
         definition = REGISTRY.find(run.kind, run.name)
         if definition is None:
-            return True
+            return
         context = contextvars.copy_context()
         context.run(CURRENT.set, self._engine)
         try:
-            context.run(definition.continue_run, self._engine, run)
+            with self._engine.waking_up(run.run_id, n_deaths):
+                context.run(definition.continue_run, self._engine, run)
         except JournalError as error:
             logger().debug("run %s of %s can't be continued yet: %s", run.run_id, run.name, error)
-            return False
         except IronflowError as error:
-            self._refused.add(run.run_id)
+            self._engine.refused.add(run.run_id)
             logger().warning("run %s of %s can go on, and is not continued here: %s", run.run_id, run.name, error)
-        return True
 
 
 def _root(reader: Reader, run: RunRow) -> RunRow | None:

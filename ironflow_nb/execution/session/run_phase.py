@@ -45,6 +45,8 @@ class StopRequest(StrEnum):
 
     CANCEL = "ironflow:cancel"
     PAUSE = "ironflow:pause"
+    DETACH = "ironflow:detach"
+    """The run is handed over to a worker."""
     INTERRUPT = "ironflow:interrupt"
     TIMEOUT = "ironflow:timeout"
     PARK = "ironflow:park"
@@ -275,8 +277,9 @@ class RunLifecycle:
 
     def _stop_children(self, stop: RunStopped | None) -> None:
         if stop is not None:
-            # The time of the parent is not that of the child, which so can be continued.
-            request = StopRequest.INTERRUPT if stop.request is StopRequest.TIMEOUT else stop.request
+            # The time of the parent is not that of the child, which so can be continued. Nor is a child detached alone.
+            instead = {StopRequest.TIMEOUT: StopRequest.INTERRUPT, StopRequest.DETACH: StopRequest.PAUSE}
+            request = instead.get(stop.request, stop.request)
             for child in list(self.child_runs):
                 child.stop(request, stop.asked_by, with_parent=self.task is not None)
 

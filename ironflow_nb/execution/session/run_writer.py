@@ -19,6 +19,7 @@ from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, OutcomeUnknown, RunTakenOver
 from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.detached_runs import mail_of_detached
 from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
 from ironflow_nb.execution.session.replay import Replayer
@@ -67,6 +68,7 @@ class RunWriter:
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
         self.telemetry: RunTelemetry | None = None
+        self._n_deaths: int | None = None
 
     def begin(self, replayer: Replayer) -> None:
         """Begin a continuation."""
@@ -105,6 +107,15 @@ class RunWriter:
     def post(self, mail: Mail) -> None:
         """Add to the next commit with an event what changes in the mailboxes of the run."""
         self._mail.append(mail)
+
+    def detach(self, n_deaths: int | None = 0) -> None:
+        """Keep the run in the queue of workers from now on, with the number of deaths on it in a row; None ends it."""
+        self._n_deaths = n_deaths
+
+    @property
+    def is_detached(self) -> bool:
+        """Return True if a worker continues the run when its owner can't."""
+        return self._n_deaths is not None
 
     def define(self, definition: StoredDefinition) -> None:
         """Add the definition of the run, or of one of its steps, to the next commit."""
@@ -192,6 +203,8 @@ class RunWriter:
             definitions=tuple(self._definitions),
             cached=tuple(cached),
         )
+        if self._n_deaths is not None and run is not None and is_run_changed:
+            mail.append(mail_of_detached(run, self._n_deaths))
         if mail and events:
             commit = _with_mail(commit, mail)
         if reports:

@@ -18,7 +18,7 @@ from ironflow_nb.execution import RunStorage
 from ironflow_nb.graphs.secret_forms import REDACTED, SecretForms
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.journal.ports import StoredDefinition
-from ironflow_nb.values.codecs import BYTES, JSON
+from ironflow_nb.values.codecs import BYTES, INPUT_LIMIT, JSON
 from ironflow_nb.values.failures import ERROR, Failure, has_pickles, load_failure, recorded_error
 from ironflow_nb.values.stored_value import StoredValue, value_id
 from ironflow_nb.values.tagged import TAG, Tree, untag
@@ -60,11 +60,12 @@ class SearchedStorage(RunStorage):
             raise _secret_in_value(stored)
         return self._with_clean_preview(stored), echo
 
-    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
+    def store_inputs(self, arguments: Mapping[str, object], limit: float = INPUT_LIMIT) -> list[StoredValue]:
         """See the base class. Inputs are for people to read, so an argument that can't be redacted is left out."""
-        stored = self._inner.store_inputs(arguments)
+        stored = self._inner.store_inputs(arguments, limit)
         if any(map(self._has_secret, stored)):
-            stored = self._inner.store_inputs({name: self._redact_argument(each) for name, each in arguments.items()})
+            redacted = {name: self._redact_argument(each) for name, each in arguments.items()}
+            stored = self._inner.store_inputs(redacted, limit)
         return [self._with_clean_preview(each) for each in stored]
 
     def store_failure(self, error: BaseException) -> StoredValue:

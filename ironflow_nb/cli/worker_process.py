@@ -1,0 +1,84 @@
+"""The process of a worker: it logs what it does, and ends gracefully."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+from ironflow_nb.core.plain_text import are, counted
+from ironflow_nb.core.status import RunKind
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution import MEMORY, REGISTRY, Engine, RunWorker, logger
+
+_PAUSE_S: Final = 0.1
+
+
+class StopSignals:
+    """Counts the signals by which the process is asked to end; a handler may do no more, wherever it comes between."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.latest = 0
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.n += 1
+        self.latest = number
+
+
+def run_worker(engine: Engine, target: str) -> int:
+    """Work on the journal of the engine until a signal ends it; return the exit code.
+
+    Raises:
+        DefinitionError: this process defines nothing that could be worked on, or the journal is in memory.
+        JournalError: the journal can't be read.
+    """
+    worker = RunWorker(engine)
+    names = worker.definitions()
+    if not names:
+        raise DefinitionError(f"{target} defines no flow, graph or decider, so there is nothing to work on")
+    if engine.journal.location in {MEMORY, "memory"}:
+        raise DefinitionError("a worker needs a journal on disk: --journal PATH")
+    signals, wakeup = StopSignals(), engine.threads.wakeup()
+    with engine.reading() as reader:
+        reader.last_position()  # a journal that can't be read is told now
+    deciders: list[Any] = REGISTRY.definitions(RunKind.DECIDER)
+    for decider in deciders:
+        decider.start()
+    logger().info("worker %d works on %s (durability %s)", os.getpid(), engine.journal.location, engine.durability)
+    logger().info("defined here: %s", ", ".join(names))
+    engine.wake_with(lambda _: worker, replaces=True)
+    engine.watch()
+    while not signals.n:
+        engine.clock.wait(wakeup, _PAUSE_S)
+    return _end(engine, worker, deciders, signals)
+
+
+def _end(engine: Engine, worker: RunWorker, deciders: list[Any], signals: StopSignals) -> int:
+    """Give up what goes on; after a second signal at once."""
+    worker.stop_claiming()
+    for decider in deciders:
+        decider.stop()
+    wakeup, is_said = engine.threads.wakeup(), False
+    while signals.n < 2 and (going_on := worker.drain()):
+        if not is_said:
+            n_runs = len(going_on)
+            logger().info(
+                "%s: %s %s given up at the next step; once more ends the process at once",
+                signal.Signals(signals.latest).name, counted(n_runs, "run"), are(n_runs),
+            )  # fmt: skip
+            is_said = True
+        engine.clock.wait(wakeup, _PAUSE_S)
+    is_drained = signals.n < 2
+    worker.log_ends()
+    engine.close()
+    logger().info("ended: %s", "nothing was cut off" if is_drained else "what was going on goes on elsewhere")
+    if is_drained:
+        return 0
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    return 128 + signals.latest
