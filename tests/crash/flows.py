@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ironflow_nb import approve, as_completed, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
+from ironflow_nb import Lane, approve, as_completed, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -53,6 +53,20 @@ def spend_too_long(n: int) -> None:
         engine().clock.advance(61)  # type: ignore[attr-defined] -- the matrix gives a clock that stands still
     else:
         LOG.append(("body", n))
+
+
+@step(lane=Lane("api", limit=1, rate="5/s", key="n"), retries=2)
+def laned(n: int) -> int:
+    if n not in FAILED:
+        FAILED.add(n)
+        raise ConnectionError(n)
+    LOG.append(("body", n))
+    return n
+
+
+@flow(lane=Lane("crashes", limit=1))
+def in_lanes() -> Any:
+    return laned(1), sleep(60), laned(2), work(3)
 
 
 @step(timeout_s=60, deadline_s="1d", retries=2)
@@ -258,7 +272,7 @@ FLOWS = {
     for found in (
         sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys, taken_as_completed, collected,
-        in_an_executor,
+        in_an_executor, in_lanes,
     )
 }  # fmt: skip
 

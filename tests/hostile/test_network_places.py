@@ -19,6 +19,7 @@ from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import A, B, answers, one_run
 from tests.contracts.journal import JournalContract
+from tests.contracts.lanes import LaneContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
 from tests.contracts.work import WorkContract
@@ -57,7 +58,7 @@ def other_handle(path: Path) -> Iterator[SqliteJournal]:
     yield from opened(path)
 
 
-class TestRollbackJournal(JournalContract, ValueContract, SelectContract, WorkContract):
+class TestRollbackJournal(JournalContract, ValueContract, SelectContract, WorkContract, LaneContract):
     @pytest.fixture(autouse=True)
     def short_patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ironflow_nb.journal.sqlite_file.BUSY_TIMEOUT_S", 0.1)

@@ -16,6 +16,7 @@ from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, Author, B, one_run, value
 from tests.contracts.journal import JournalContract
+from tests.contracts.lanes import LaneContract
 from tests.contracts.projections import ProjectionContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
@@ -30,13 +31,17 @@ def other_handle(journal: Journal) -> Journal:
     return journal
 
 
-class TestMemoryJournal(JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract):
+class TestMemoryJournal(
+    JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract, LaneContract,
+):  # fmt: skip
     @pytest.fixture
     def journal(self) -> Journal:
         return MemoryJournal()
 
 
-class TestSqliteMemoryJournal(JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract):
+class TestSqliteMemoryJournal(
+    JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract, LaneContract
+):
     @pytest.fixture
     def journal(self) -> Journal:
         return SqliteMemoryJournal(RLock())

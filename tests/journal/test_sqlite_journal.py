@@ -15,6 +15,7 @@ from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, B, C, one_run, value
 from tests.contracts.journal import JournalContract
+from tests.contracts.lanes import LaneContract
 from tests.contracts.projections import ProjectionContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
@@ -42,7 +43,9 @@ def other_handle(path: Path) -> Iterator[SqliteJournal]:
     opened.close()
 
 
-class TestSqliteJournal(JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract):
+class TestSqliteJournal(
+    JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract, LaneContract,
+):  # fmt: skip
     pass
 
 

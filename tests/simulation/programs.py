@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import aio, as_completed, emit, engine, flow, gather, metric, sleep, step, wait_for
+from ironflow_nb import Lane, aio, as_completed, emit, engine, flow, gather, metric, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -33,6 +33,8 @@ class World:
         self.running: set[tuple[int, str]] = set()
         self.sleep: Any = None
         self.emitted: dict[int, str] = {}
+        self.in_lane: list[str] = []
+        self.dead: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
 
     def body(self, n: int) -> None:
@@ -58,6 +60,17 @@ class World:
         if self.to_fail.get(n, 0) > 0:
             self.to_fail[n] -= 1
             raise ConnectionError(n)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Note that a body is at work in the lane, in which two of living processes may be."""
+        owner = engine().owner
+        self.in_lane.append(owner)
+        assert sum(each not in self.dead for each in self.in_lane) <= 2
+        try:
+            yield
+        finally:
+            self.in_lane.remove(owner)
 
     def hangs(self, n: int) -> float:
         """Return how long the body of a call that has a second of time hangs, if this attempt does."""
@@ -138,6 +151,20 @@ elsewhere = slow.options(name="elsewhere", executor=SimPool)
 SLOW = {"slow": slow, "executor slow": elsewhere}
 
 
+@step(lane=Lane("two", limit=2, rate="50/s"))
+def laned(n: int) -> int:
+    with WORLD[-1].entered():
+        WORLD[-1].body(n)
+    return n
+
+
+@step(lane=Lane("two", limit=2, rate="50/s"), retries=2)
+async def laned_async(n: int) -> int:
+    with WORLD[-1].entered():
+        await WORLD[-1].async_body(n)
+    return n
+
+
 @step
 def broken(n: int) -> None:
     WORLD[-1].body(n)
@@ -200,7 +227,7 @@ def note_emitted(n: int) -> int:
     return n
 
 
-def play(program: Program) -> int:
+def play(program: Program) -> int:  # noqa: PLR0915 -- a statement for each kind of part
     """Do what the program says."""
     world, total = WORLD[-1], 0
     for part in program:
@@ -229,6 +256,10 @@ def play(program: Program) -> int:
             case "slow map" | "executor slow map":
                 found = SLOW[part["do"].removesuffix(" map")].map(ns, concurrency=part["width"])
                 total += sum(world.got(value, value) for value in found)
+            case "lane":
+                total += sum(world.got(n, laned(n)) for n in ns)
+            case "lane map":
+                total += sum(world.got(value, value) for value in laned.map(ns, concurrency=part["width"]))
             case "broken":
                 for n in ns:
                     try:
@@ -321,6 +352,11 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
             return sum(world.got(value, value) for value in await flaky_async.map(ns, concurrency=part["width"]))
         case "slow":
             return sum([world.got(n, await (slow_async(n) if n % 2 else slow.submit(n))) for n in ns])
+        case "lane":
+            return sum(world.got(n, m) for n, m in zip(ns, await asyncio.gather(*map(laned_async, ns)), strict=True))
+        case "lane map":
+            step = laned_async if part["width"] > 1 else laned
+            return sum(world.got(value, value) for value in await step.map(ns, concurrency=part["width"]))
         case "slow map":
             step = slow_async if part["width"] > 1 else slow
             return sum(world.got(value, value) for value in await step.map(ns, concurrency=part["width"]))
@@ -431,6 +467,8 @@ KINDS = [
     "emit",
     "executor slow",
     "executor slow map",
+    "lane",
+    "lane map",
 ]
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
 
