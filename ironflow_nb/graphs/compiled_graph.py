@@ -129,6 +129,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     deadline_s: float | None = None
     on_error: Block | Literal["continue"] | None = None
+    overlap: bool = False
     once: bool = False
     cache: bool | float | str | None = None
     compensate: GraphNode | None = None

@@ -15,8 +15,8 @@ from ironflow_nb.graphs.grants import Grants, Need
 
 COMMON_KEYS: Final = frozenset(
     {
-        "id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "on_error", "once", "cache", "compensate",
-        "breaker", "description",
+        "id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "overlap", "on_error", "once", "cache",
+        "compensate", "breaker", "description",
     }
 )  # fmt: skip
 """The keys that every node may have."""
@@ -34,12 +34,13 @@ CONTROL_KEYS: Final = {
 PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
-_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "deadline_s", "once", "cache", "compensate", "breaker"})
+_WORK_ONLY_KEYS: Final = frozenset(
+    {"retry", "timeout_s", "deadline_s", "overlap", "once", "cache", "compensate", "breaker"}
+)
 
 INAPPLICABLE_KEYS: Final = {
-    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _WORK_ONLY_KEYS),
-    "workflow": frozenset({"timeout_s", "deadline_s", "cache", "compensate", "breaker"}),
-    "delay": _WORK_ONLY_KEYS,
+    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert", "delay"), _WORK_ONLY_KEYS),
+    "workflow": _WORK_ONLY_KEYS - {"retry", "once"},
     **dict.fromkeys(("wait", "approve"), _WORK_ONLY_KEYS - {"timeout_s"}),
 }
 """Common keys that a control node, a child run or a node that waits can't have."""

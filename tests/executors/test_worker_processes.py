@@ -168,6 +168,36 @@ def main_program():
     assert sorted(program.bodies()) == ["1", "1", "2", "2"]
 
 
+def test_a_cancel_ends_the_process_of_a_body(tmp_path: Path) -> None:
+    program = Program(
+        tmp_path,
+        """
+import fcntl
+
+@step(executor=lambda: pool(n=1))
+def work():
+    with (HERE / "held").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        note("holds")
+        wait_for("never")
+
+@flow
+def main():
+    work()
+
+def main_program():
+    run = main.start()
+    while not (HERE / "bodies").exists():
+        time.sleep(0.01)
+    run.cancel()
+    print(run.wait().status)
+    with (HERE / "held").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+""",
+    )
+    assert program.run() == "cancelled\n"
+
+
 @pytest.mark.crash
 def test_a_run_whose_process_was_killed_continues_with_what_its_workers_had_brought(tmp_path: Path) -> None:
     program = Program(

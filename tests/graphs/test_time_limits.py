@@ -58,6 +58,16 @@ def test_a_body_that_was_left_alone_ends_before_the_next_try_begins(beside: bool
     assert (bodies.n_most, bodies.n_begun) == (1, 3)
 
 
+def test_a_node_with_overlap_does_not_wait_for_a_body_that_was_left_alone() -> None:
+    bodies = Bodies()
+    node = {"id": "a", "python": "work", "timeout_s": 0.05, "overlap": True, "retry": {"attempts": 3, "delay_s": 0}}
+    graph = graph_of(node, functions={"work": bodies.work}, output="{{ a }}")
+    with iron.open(":memory:"):
+        assert graph.start().result(timeout_s=WAIT_S) == 3
+        assert (bodies.n_most, bodies.n_begun) == (3, 3)
+        bodies.goes_on.release(2)
+
+
 def test_the_error_says_what_goes_on() -> None:
     go_on = threading.Event()
     with iron.open(":memory:"):

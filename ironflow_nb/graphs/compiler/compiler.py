@@ -308,6 +308,7 @@ class _GraphCompiler:
             timeout_s=timeout_s,
             deadline_s=deadline_s,
             on_error=handler,
+            overlap=data.get("overlap") is True,
             once=data.get("once") is True,
             cache=data.get("cache"),
             description=str(data.get("description", "")),

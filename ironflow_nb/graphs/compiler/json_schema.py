@@ -75,6 +75,7 @@ COMMON: Final[Mapping[str, Any]] = {
         "maximum": int(30 * LONGEST_DELAY_S),
         "description": "time limit of all attempts and the pauses between them in seconds",
     },
+    "overlap": {"type": "boolean", "description": "the next attempt does not wait for a function that is out of time"},
     "on_error": {
         "anyOf": [{"const": "continue"}, NODES],
         "description": "nodes that run if it fails, and see error; or continue, which makes {error: ...} its output",

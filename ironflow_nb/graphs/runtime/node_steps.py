@@ -215,6 +215,7 @@ class NodeSteps:
             cache=node.cache,
             timeout_s=node.timeout_s,
             deadline_s=node.deadline_s,
+            overlap=node.overlap,
             breaker=node.breaker,
         )
         parameters = PARAMETERS
@@ -351,7 +352,7 @@ def _merged_options(node: StepOptions, step: StepOptions) -> StepOptions:
         cache=step.cache if node.cache is None else node.cache,
         timeout_s=step.timeout_s if node.timeout_s is None else node.timeout_s,
         deadline_s=step.deadline_s if node.deadline_s is None else node.deadline_s,
-        overlap=step.overlap,
+        overlap=node.overlap or step.overlap,
         breaker=step.breaker if node.breaker is None else node.breaker,
     )
 
