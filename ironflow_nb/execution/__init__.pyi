@@ -40,7 +40,9 @@ from .registry import PATH_VARIABLE as PATH_VARIABLE
 from .registry import REGISTRY as REGISTRY
 from .registry import make_engine as make_engine
 from .runs.continuation_plan import continuations as continuations
+from .runs.continuation_plan import decide as decide
 from .runs.continuation_plan import foresee as foresee
+from .runs.continuation_plan import key_of_call as key_of_call
 from .runs.continuation_plan import plan_of_run as plan_of_run
 from .runs.continuation_plan import unused_steps as unused_steps
 from .runs.execute import await_child as await_child
@@ -52,6 +54,7 @@ from .runs.execute import run_session as run_session
 from .runs.signals import answer_waiting as answer_waiting
 from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
+from .runs.start import say_opaque as say_opaque
 from .runs.start import stop_idle as stop_idle
 from .runs.wake import Waker as Waker
 from .runs.wake import watch as watch

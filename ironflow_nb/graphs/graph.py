@@ -392,6 +392,10 @@ class Graph(GraphDiagramMixin, Runnable):
         body = functools.partial(run_graph, definition, steps, self.grants)
         return request, FlowCall(body, (given,), {})
 
+    def call_by_name(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Runnable`."""
+        return (dict(values),), {}
+
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Runnable`."""
         return (arguments.get("input"),), {}

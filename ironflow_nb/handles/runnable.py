@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec import UNSET, UnsetType
@@ -46,10 +46,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.handles.run import Run
+    from ironflow_nb.handles.sweep import Sweep
     from ironflow_nb.history.pictured_frame import Plan
 
 _INTERNAL_NAMES: Final = frozenset({
-    "call_as_child", "cancel_run", "continue_run", "event_call", "on_change", "plan_call", "policy", "prepared_request",
+    "call_as_child", "call_by_name", "cancel_run", "continue_run", "event_call", "on_change", "plan_call", "policy",
+    "prepared_request", "receiver",
     "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_call", "start_due", "start_keyed",
     "subscribe", "trigger", "wanted_events",
 })  # fmt: skip
@@ -60,6 +62,7 @@ class Runnable(Startable):
     """A flow or graph: its calls are runs. A subclass translates between calls and recorded arguments."""
 
     policy: RunPolicy
+    receiver: tuple[Any, ...] = ()
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in _INTERNAL_NAMES]
@@ -228,6 +231,35 @@ class Runnable(Startable):
                 return _handle(engine, begun.run_id)
             run_in_background(engine, begun, body)
         return _handle(engine, begun.run_id, begun)
+
+    def sweep(
+        self, rows: Iterable[Any], *, concurrency: int = 8, key: str | Callable[..., object] | None = None
+    ) -> Sweep:
+        """Run it once for each row, `concurrency` runs at a time, in the background; return the `Sweep` at once.
+
+        A repeated cell reuses the runs that are completed and goes on with the others; what an edit touches is done
+        again, as for a single call. Equal rows are runs of their own.
+
+        Args:
+            rows: a DataFrame whose columns are named as the parameters, or an iterable of rows: dicts by name, tuples
+                of positional arguments, and everything else as the one argument.
+            concurrency: how many runs are at work at once; those that only wait do not count.
+            key: what recognises a row, whatever its arguments are: the name of a parameter, or a function that gets the
+                arguments by name. One key is one run, for ever; see `options`.
+
+        Raises:
+            InputInvalid: rows do not fit the parameters, or have no key or the same one. All of them are named, and
+                nothing has run.
+            NotAllowedInStep: it was called inside a step or another run.
+        """
+        from ironflow_nb.handles.sweep import begin_sweep
+
+        self.refuse_inside()
+        return begin_sweep(self, rows, concurrency=concurrency, key=key)
+
+    def call_by_name(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and keyword arguments of a call with these arguments."""
+        return self.receiver, dict(values)
 
     def refuse_inside(self) -> None:
         """Refuse a call where no run can begin.

@@ -12,7 +12,9 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import INTERRUPTS, REGISTRY, SCOPE, Engine, SystemThreads, logger, watch_what_is_due
 from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.sweep import Sweep
 from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
+from ironflow_nb.notebook.live_sweeps import show_sweep
 
 if TYPE_CHECKING:
     from ironflow_nb.notebook.live_pictures import DeciderPictures
@@ -53,6 +55,7 @@ class NotebookHooks:
             self._begin_cell()  # the cell that loads the extension has already begun
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Run, show_run)
+        formatter.for_type(Sweep, show_sweep)
         formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
 
     def detach(self) -> None:
@@ -60,6 +63,7 @@ class NotebookHooks:
         self._shell.events.unregister("pre_run_cell", self._begin_cell)
         self._shell.events.unregister("post_run_cell", self._end_cell)
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
+        self._shell.display_formatter.ipython_display_formatter.pop(Sweep, None)
         self._shell.display_formatter.ipython_display_formatter.pop(".".join(DECIDER), None)
         if self._deciders is not None:
             self._deciders.stop()

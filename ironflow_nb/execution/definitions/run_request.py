@@ -20,7 +20,7 @@ from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, limit_s, time_limits
-from ironflow_nb.journal.ports import Addition, Durability, StoredDefinition
+from ironflow_nb.journal.ports import Addition, CallKey, Durability, StoredDefinition
 
 
 class RejoinedBy(Enum):
@@ -74,7 +74,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     continued, gives a function that is called with the name and the arguments of each new call. `notes_end` adds to
     an error that ends the run what became of it and what continues it. `additions` are rows of other rooms, written
     with the beginning of a new run that has a key. `call_key` calls the key function of a lane as the flow is called. A
-    run that is to `detach` is left to a worker.
+    run that is to `detach` is left to a worker. One of many calls has the key of its `call`, and nothing is said of its
+    beginning.
     """
 
     kind: str
@@ -95,6 +96,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     additions: tuple[Addition, ...] = ()
     call_key: Callable[[Callable[..., object]], object] = lambda function: function()
     detach: bool = False
+    call: CallKey | None = None
 
     @property
     def is_rerun(self) -> bool:

@@ -69,14 +69,8 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
         DuplicateKey: the run of that key was begun with other arguments.
         RunNotFound: the run that was to be continued does not exist.
     """
-    inputs, opaque = engine.digester.arguments(request.name, request.arguments)
-    if opaque and request.run_id is None:
-        say(
-            f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
-            "kernel starts anew instead of continuing; if it does not matter which one it is, pass iron.resource(...)"
-        )
     demands_of(engine, request)  # what can't be admitted is refused before anything is recorded
-    call = key_of_call(engine, request, inputs)
+    call = request.call or _key_of_call(engine, request)
     for attempt in range(_ATTEMPTS):
         try:
             return _begin(engine, request, call)
@@ -87,13 +81,29 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
     raise AssertionError
 
 
+def _key_of_call(engine: Engine, request: RunRequest) -> CallKey:
+    inputs, opaque = engine.digester.arguments(request.name, request.arguments)
+    if opaque and request.run_id is None:
+        say_opaque(request.name, opaque[0])
+    return key_of_call(engine, request, inputs)
+
+
+def say_opaque(name: str, kind: str) -> None:
+    """Say that calls with an argument of that class are not recognised in another process."""
+    say(
+        f"{name}: an argument ({kind}) can't be recognised in another process, so a new kernel starts anew instead of "
+        "continuing; if it does not matter which one it is, pass iron.resource(...)"
+    )
+
+
 def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunRow:
-    engine.flush()  # a run that was begun a moment ago can be joined as well
+    if request.call is None:  # of many calls each has a number of its own, and none joins another
+        engine.flush()  # a run that was begun a moment ago can be joined as well
     with engine.access.current() as reader:
         joining = decide(engine, reader, request, call)
     match joining:
         case Begin(after=after):
-            if request.parent is None:
+            if request.parent is None and request.call is None:
                 _say_new(engine, call, joining)
             return _anew(engine, request, call, after if joining.takes_over else None)
         case Attach(run=run):
@@ -101,7 +111,7 @@ def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunR
             if session is not None:
                 _wait_until_ended(engine, session)
                 return _begin(engine, request, call)
-            if request.run_id is None:
+            if request.run_id is None and request.call is None:
                 _say_attached(engine, request, call, run)
             return run
         case Continue(run=run) if request.detach:
@@ -440,7 +450,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     )
     replayer.owned_s = worked_s
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
-    if request.is_rerun:
+    if request.is_rerun and request.call is None:
         steps = _plan_text(planned, "kept") if planned else format_kept(replayer)
         if run.status is RunStatus.COMPENSATING:
             steps = "it has failed, and what it did goes on to be undone"
