@@ -21,7 +21,9 @@ _IMPORTS = ast.Import | ast.ImportFrom
 _BLOCKS = ast.If | ast.Try | ast.TryStar | ast.With | ast.For | ast.While | ast.Match
 _CELL_MAGICS = frozenset({"graph"})
 """Cell magics that define something."""
-USES_JOURNAL = ("iron.use", "ironflow_nb.use")
+_DEFINING_CALLS = frozenset({"iron.on", "iron.use", "ironflow_nb.on", "ironflow_nb.use"})
+_MAKERS = frozenset({"Decider", "Graph", "codec", "flow", "node", "projection", "step"})
+"""What makes definitions without a decorator: ``triage = iron.Graph.from_yaml(text)``."""
 
 
 class Statement(NamedTuple):
@@ -86,19 +88,34 @@ def is_main_block(node: ast.stmt) -> bool:
 def _is_root(node: ast.stmt) -> bool:
     if isinstance(node, _IMPORTS | Function | ast.ClassDef) or is_setup(node):
         return True
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _is_defining_call(node.value)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _is_defining_call(node.value):
+        return True
+    if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign):
+        return any(_makes_definition(call) for call in calls_in(node))
     is_block = isinstance(node, _BLOCKS) and not is_main_block(node)
     return is_block and any(isinstance(each, _IMPORTS | Function | ast.ClassDef) for each in ast.walk(node))
 
 
 def _is_defining_call(call: ast.Call) -> bool:
-    called = ".".join(dotted(call.func))
-    if called in USES_JOURNAL:
+    if ".".join(dotted(_called(call))) in _DEFINING_CALLS:
         return True
     first = call.args[0] if call.args else None
     is_magic = isinstance(call.func, ast.Attribute) and call.func.attr == "run_cell_magic"
     return is_magic and isinstance(first, ast.Constant) and first.value in _CELL_MAGICS
+
+
+def _makes_definition(call: ast.Call) -> bool:
+    package, *chain = dotted(_called(call)) or ("",)
+    name = chain[0] if chain and package in {"iron", "ironflow_nb"} else package
+    return name in _MAKERS
+
+
+def _called(call: ast.Call) -> ast.expr:
+    """Return what is called: of ``on(event)(function)`` and ``Decider[State](name)`` the first name."""
+    called = call.func
+    while isinstance(called, ast.Call | ast.Subscript):
+        called = called.func if isinstance(called, ast.Call) else called.value
+    return called
 
 
 def _reads_of_root(node: ast.stmt) -> set[str]:
@@ -144,7 +161,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 def _root_of_call(node: ast.expr) -> str:
     """Return the name of the variable whose method is called; empty for any other expression."""
-    is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    is_method = isinstance(node, ast.Call) and isinstance(_called(node), ast.Attribute)
     return _root_name(node) if is_method else ""
 
 

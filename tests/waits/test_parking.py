@@ -112,6 +112,16 @@ def test_a_run_that_waits_gives_back_its_threads_and_goes_on_when_its_signal_is_
         assert reader.work(QueueSelect()) == []
 
 
+def test_when_a_run_gives_back_its_thread_is_an_option_of_the_engine(tmp_path: Path) -> None:
+    with iron.open(tmp_path / "journal.db", park_s="0s") as engine:
+        run = one.start(1)
+        until(lambda: is_parked(engine, run))
+        run.signal("go", 2)
+        assert run.result(LIMIT_S) == (1, 2, 2)
+    with pytest.raises(ValueError, match="a duration must be zero or more seconds"):
+        iron.open(tmp_path / "journal.db", park_s=-1)
+
+
 def test_children_of_an_async_flow_wait_side_by_side(parking: Engine) -> None:
     run = parent_async.start(1)
     until(lambda: is_parked(parking, run))
