@@ -13,6 +13,7 @@ from ironflow_nb.execution.recording.lane_desk import LaneDesk
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, rest, settle_waits, take_interrupt
+from ironflow_nb.execution.steps.captured_streams import STREAMS
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -153,6 +154,8 @@ class BackgroundThread:
             if session.waits or session.child_runs:
                 self._try("looking at what waits", partial(self._look_at, session, ticked_s, held))
             self._try("letting go of a run", partial(self.let_go, session))
+        if self._sessions:
+            STREAMS.renew()
         self._try("parking runs", partial(self._park, held, ticked_s))
         self._try("reading signals", self._read_signals)
         self._try("looking at lanes", self._look_at_lanes)

@@ -104,7 +104,7 @@ class AttemptLog:
         self._read_written()
         for stream, screen in self._screens.items():
             self._add(stream, None, screen.take(), screen.began_at)
-        self._add("logging", level, f"{text}\n", at)
+        self._add("logging", _storable(f"{level}"), f"{text}\n", at)
 
     def take(self) -> list[LogPiece]:
         """Return the pieces that were not returned yet; lines that may still change are kept back."""
@@ -128,7 +128,7 @@ class AttemptLog:
         if not text:
             return
         shown = _INVISIBLE.sub("", self._redact(text))
-        shown = shown.encode(errors="backslashreplace").decode()  # half a character, which no file can hold
+        shown = _storable(shown)
         at = self._last_at = max(at, self._last_at)
         while shown:
             end = len(shown) if len(shown) <= _PIECE else shown.rfind("\n", 0, _PIECE) + 1 or _PIECE
@@ -158,6 +158,11 @@ class AttemptLog:
             self._first_omitted = piece.number
         text = f"... {self._n_omitted:,} characters left out ...\n"
         self._gap = LogPiece(self._first_omitted, piece.at, OMITTED, None, text, until=piece.number)
+
+
+def _storable(text: str) -> str:
+    """Return the text with escapes for half characters, which no file can hold."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class _Screen:

@@ -319,6 +319,41 @@ class Bare:
     def flush(self) -> None: ...
 
 
+def test_a_run_that_was_begun_inside_of_a_redirection_is_heard_after_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, go = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stdout", own)
+    monkeypatch.setattr(sys, "__stdout__", own)
+
+    @step
+    def long() -> None:
+        print("before")
+        go.wait(60)
+        print("after")
+
+    with redirect_stdout(io.StringIO()):
+        run = flow(lambda: long(), name="work").start()
+        until(lambda: lines(run))
+    until(lambda: sys.stdout is not own)  # the background thread looks every 50 ms
+    go.set()
+    run.result()
+    assert lines(run) == ["before", "after"]
+    assert own.getvalue() == "after\n"
+
+
+def test_a_level_of_any_name_is_kept(lab: Lab) -> None:
+    @step
+    def odd() -> None:
+        for level in ("half \udc80", 7):
+            record = logging.LogRecord("odd", logging.ERROR, "", 0, "text", None, None)
+            record.levelname = level  # type: ignore[assignment]
+            logging.getLogger("odd").handle(record)
+
+    flow(lambda: odd(), name="work")()
+    assert list(iron.get_run(iron.runs()["run_id"][0]).log()["level"]) == ["half \\udc80", "7"]
+
+
 def test_any_stream_with_a_write_is_copied(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = Bare()
     monkeypatch.setattr(sys, "stdout", bare)

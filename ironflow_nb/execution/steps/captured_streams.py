@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _IS_HEARD: Final[ContextVar[bool]] = ContextVar("ironflow_is_heard", default=False)
 """True where what is written was heard already: below another copying stream, and in handlers of logging."""
 _OWN_LOGGER: Final = "ironflow_nb"
+_OF_KERNELS: Final = "ipykernel.iostream"
+"""The module of the streams of a kernel."""
 
 
 class CopyingStream:
@@ -80,12 +82,26 @@ class CapturedStreams:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is not None and type(stream) is not _HeardStream:
-                setattr(sys, name, _HeardStream(stream, partial(self._hear, name)))
+                self._copy(name, stream)
         logging = sys.modules.get("logging")  # who logs has imported it
         if logging is not None and self._handlers is None:
             plain = logging.Logger.callHandlers
             self._handlers = plain, self._recording(plain)
             logging.Logger.callHandlers = self._handlers[1]
+
+    def renew(self) -> None:
+        """Copy the process's own streams again, where a redirection that has ended has put them back.
+
+        What somebody has redirected meanwhile is not copied.
+        """
+        for name in ("stdout", "stderr") if self._users else ():
+            stream = getattr(sys, name)
+            is_own = stream is getattr(sys, f"__{name}__") or type(stream).__module__ == _OF_KERNELS
+            if stream is not None and is_own:
+                self._copy(name, stream)
+
+    def _copy(self, name: str, stream: Any) -> None:
+        setattr(sys, name, _HeardStream(stream, partial(self._hear, name)))
 
     def release(self, user: object, *, is_main: bool) -> None:
         """Give the streams back after their last user, if that is the main thread."""
