@@ -48,10 +48,11 @@ class CopyingStream:
         return getattr(self.copied, name)
 
 
-class _HeardStream(CopyingStream):
+class HeardStream(CopyingStream):
     """A stream whose texts are copied into logs. Another one of its kind may be below it, which hears nothing then."""
 
     def write(self, text: str) -> Any:
+        """Write the text, and keep it if it is one of a run."""
         scope = SCOPE.get()
         if scope is None or _IS_HEARD.get():
             return self.copied.write(text)
@@ -81,7 +82,7 @@ class CapturedStreams:
         self._pid = os.getpid()
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if stream is not None and type(stream) is not _HeardStream:
+            if stream is not None and type(stream) is not HeardStream:
                 self._copy(name, stream)
         logging = sys.modules.get("logging")  # who logs has imported it
         if logging is not None and self._handlers is None:
@@ -101,7 +102,7 @@ class CapturedStreams:
                 self._copy(name, stream)
 
     def _copy(self, name: str, stream: Any) -> None:
-        setattr(sys, name, _HeardStream(stream, partial(self._hear, name)))
+        setattr(sys, name, HeardStream(stream, partial(self._hear, name)))
 
     def release(self, user: object, *, is_main: bool) -> None:
         """Give the streams back after their last user, if that is the main thread."""
@@ -110,7 +111,7 @@ class CapturedStreams:
             return
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if type(stream) is _HeardStream:
+            if type(stream) is HeardStream:
                 setattr(sys, name, stream.copied)
         logger = sys.modules["logging"].Logger if self._handlers is not None else None
         if self._handlers is not None and logger is not None and logger.callHandlers is self._handlers[1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
@@ -37,6 +38,7 @@ from ironflow_nb.execution.session.attempts import (
 )
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.captured_streams import STREAMS, HeardStream
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.fan_out import Submission
@@ -188,6 +190,8 @@ async def perform_attempt(
         limit_s = None if apart is None else apart.limit_s
         context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s, attempt=attempt)
         token = None if child is not None else SCOPE.set(context)
+        if type(sys.stdout) is not HeardStream or type(sys.stderr) is not HeardStream:
+            STREAMS.renew()
         # The body is called in this very coroutine, for another one would change its StopIteration.
         try:
             if child is not None:
