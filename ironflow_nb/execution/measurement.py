@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 from ironflow_nb.core.option_values import a_name
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.telemetry.attempt_telemetry import ItemCount
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ def _total(iterable: Any, total: object) -> int | None:
 def _counted(iterable: Iterable[T], scope: RunContext, count: ItemCount) -> Iterator[T]:
     end = scope.session.telemetry().begin_count(scope.attempt, count)
     try:
+        INTERRUPTS.check_in_body()
         for item in iterable:
             yield item
             count.n_done += 1
@@ -71,6 +73,7 @@ def _counted(iterable: Iterable[T], scope: RunContext, count: ItemCount) -> Iter
 async def _counted_async(iterable: AsyncIterable[T], scope: RunContext, count: ItemCount) -> AsyncIterator[T]:
     end = scope.session.telemetry().begin_count(scope.attempt, count)
     try:
+        INTERRUPTS.check_in_body()
         async for item in iterable:
             yield item
             count.n_done += 1
@@ -96,6 +99,7 @@ def metric(name: str, value: Any) -> None:
     scope = SCOPE.get()
     if scope is not None and not scope.is_in_worker:
         scope.session.telemetry().measure(scope.attempt, scope.branch, checked, number)
+        INTERRUPTS.check_in_body()
 
 
 def _number(name: str, value: Any) -> float:

@@ -6,8 +6,11 @@ import asyncio
 import contextvars
 import io
 import logging
+import signal
 import sys
 import threading
+import types
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
@@ -16,7 +19,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.telemetry import run_telemetry
 from ironflow_nb.telemetry.attempt_log import AttemptLog
+from ironflow_nb.telemetry.run_telemetry import RunTelemetry
 from tests.cells import World
 from tests.conftest import Lab
 from tests.waits.conftest import until
@@ -196,6 +201,41 @@ def test_a_failed_and_an_interrupted_attempt_keep_what_they_wrote(lab: Lab) -> N
         with pytest.raises(raised):
             work(error)
         assert lines(last(work), fail) == [f"before {error}"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal of Python, raised at an instant of the test's choice")
+@pytest.mark.parametrize("way", ["print", "log", "metric", "progress"])
+def test_an_interrupt_while_something_is_reported_ends_the_body_at_once(
+    lab: Lab, world: World, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    reports: dict[str, Callable[[], object]] = {
+        "print": lambda: print("text"),
+        "log": lambda: logging.getLogger("of the user").warning("text"),
+        "metric": lambda: iron.metric("n", 1),
+        "progress": lambda: list(iron.progress([1])),
+    }
+    methods = {"print": "write", "log": "record", "metric": "measure", "progress": "begin_count"}
+    keep = getattr(RunTelemetry, methods[way])
+
+    def interrupted(*given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return keep(*given)
+
+    @step
+    def body() -> None:
+        reports[way]()
+        for _ in range(100_000):
+            pass
+        world.did("went on")
+
+    kept = types.FunctionType(
+        interrupted.__code__, vars(run_telemetry) | {"signal": signal}, closure=interrupted.__closure__
+    )
+    monkeypatch.setattr(RunTelemetry, methods[way], kept)  # a function of that module, as what it replaces
+    with pytest.raises(KeyboardInterrupt):
+        flow(lambda: body(), name="work")()
+    assert world.log == []
+    assert iron.runs()["status"][0] == "interrupted"
 
 
 def test_what_an_abandoned_body_writes_later_is_dropped(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,14 +14,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.system.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from logging import LogRecord
 
     CallHandlers = Callable[[Any, LogRecord], None]
 
-_IS_HEARD: Final[ContextVar[bool]] = ContextVar("ironflow_is_heard", default=False)
-"""True where what is written was heard already: below another copying stream, and in handlers of logging."""
+_HEARD: Final[ContextVar[RunContext | None]] = ContextVar("ironflow_heard", default=None)
+"""The place of which a text is being kept: what is written there meanwhile was heard already, or is no text of it.
+
+That is so below another copying stream, and in handlers of logging. An interrupt may leave it behind, but that ends the
+code of this place, too.
+"""
 _OWN_LOGGER: Final = "ironflow_nb"
 _OF_KERNELS: Final = "ipykernel.iostream"
 """The module of the streams of a kernel."""
@@ -54,14 +59,15 @@ class HeardStream(CopyingStream):
     def write(self, text: str) -> Any:
         """Write the text, and keep it if it is one of a run."""
         scope = SCOPE.get()
-        if scope is None or _IS_HEARD.get():
+        if scope is None or _HEARD.get() is scope:
             return self.copied.write(text)
-        token = _IS_HEARD.set(True)  # from here on: a collected object may write while this text is being kept
+        token = _HEARD.set(scope)  # from here on: a collected object may write while this text is being kept
         try:
             self.hear(scope, text)
+            INTERRUPTS.check_in_body()
             return self.copied.write(text)
         finally:
-            _IS_HEARD.reset(token)
+            _HEARD.reset(token)
 
 
 class CapturedStreams:
@@ -127,18 +133,19 @@ class CapturedStreams:
     def _recording(self, call_handlers: CallHandlers) -> CallHandlers:
         def called(logger: Any, record: LogRecord) -> None:
             scope = SCOPE.get()
-            is_heard = _IS_HEARD.get() or not self._is_listening()
+            is_heard = _HEARD.get() is scope or not self._is_listening()
             if scope is None or is_heard or record.name.partition(".")[0] == _OWN_LOGGER:
                 return call_handlers(logger, record)
-            token = _IS_HEARD.set(True)
+            token = _HEARD.set(scope)
             try:
                 try:
                     scope.session.telemetry().record(scope.attempt, record.levelname, _text(record))
                 except Exception as error:  # noqa: BLE001
                     _note(scope, error)
+                INTERRUPTS.check_in_body()
                 return call_handlers(logger, record)
             finally:
-                _IS_HEARD.reset(token)
+                _HEARD.reset(token)
 
         return called
 

@@ -33,8 +33,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_LIKE_THE_USERS: Final = (f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.argument_types")
-"""Modules of ours that count as user code: a graph is a flow with bodies, a resource stands for its wrapped object."""
+_LIKE_THE_USERS: Final = (
+    f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.argument_types", f"{_PACKAGE}.execution.measurement",
+    f"{_PACKAGE}.execution.steps.captured_streams",
+)  # fmt: skip
+"""Modules of ours that count as user code.
+
+A graph is a flow with bodies, a resource stands for its wrapped object, and what a body reports or writes is its own.
+"""
 
 
 def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
@@ -149,6 +155,12 @@ class Interrupts:
         """Deliver an interrupt that was kept, if this is the main thread."""
         __tracebackhide__ = True
         if self.is_pending and is_main_thread():
+            self._deliver(None)
+
+    def check_in_body(self) -> None:
+        """Deliver an interrupt that was kept while the user's code reported something, if it is that which calls."""
+        __tracebackhide__ = True
+        if self.is_pending and is_main_thread() and is_in_user_code(sys._getframe(1)):
             self._deliver(None)
 
     def _install(self) -> None:
