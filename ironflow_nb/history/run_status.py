@@ -98,13 +98,12 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
     Raises:
         ResultTimeout: it still runs after `timeout_s`.
     """
-    clock = engine.clock
-    deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+    clock, left_s = engine.clock, timeout_s
     wakeup, pending = engine.threads.wakeup(), Pending(engine)
     scope = SCOPE.get()  # a flow that waits for another run hears that it is to stop itself
     while True:
         session = engine.sessions.get(run_id)
-        if scope is not None:
+        if scope is not None and not scope.is_in_worker:
             scope.session.raise_if_stop_requested()
         if session is not None and session.is_open:
             with session.lock:
@@ -118,10 +117,12 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
                 watch(engine)
             pending.look(run, status)
             poll_s = POLL_S
-        left_s = None if deadline is None else deadline - clock.monotonic()
         if left_s is not None and left_s <= 0:
             raise ResultTimeout(f"run {run_id} did not end within {timeout_s:g} s; it goes on", run_id=run_id)
-        clock.wait(wakeup, _shortest(poll_s, left_s))
+        wait_s = _shortest(poll_s, left_s)
+        # A clock that moves on because the run sleeps wakes, as an end does: who asks has not waited for that time.
+        if not clock.wait(wakeup, wait_s) and left_s is not None and wait_s is not None:
+            left_s -= wait_s
 
 
 class Pending:

@@ -17,7 +17,7 @@ from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.testing.clock import SimClock
 from tests.cells import World
 from tests.conftest import Lab
-from tests.waits.conftest import until
+from tests.waits.conftest import LIMIT_S, until
 
 HOUR_US = 3_600_000_000
 
@@ -278,3 +278,23 @@ def test_a_wait_is_shown_where_it_stands_in_the_source_with_its_end(lab: Lab) ->
     run.signal("go")
     run.result()
     assert "completed" in shown()
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_who_waits_for_a_result_has_not_waited_for_as_long_as_the_run_slept(lab: Lab, kind: str) -> None:
+    lab.simulate_time()
+
+    @flow(name="main")
+    def main() -> int:
+        for _ in range(5):
+            iron.sleep("1d")
+        return 5
+
+    @flow(name="main")
+    async def main_async() -> int:
+        for _ in range(5):
+            await iron.aio.sleep("1d")
+        return 5
+
+    found: Any = main if kind == "def" else main_async
+    assert found.start().result(LIMIT_S) == 5
