@@ -123,6 +123,32 @@ def test_the_winner_stays_the_winner(lab: Lab) -> None:
     assert main() == 1
 
 
+def test_an_order_is_recorded_before_a_body_begins_that_may_rest_on_it(lab: Lab) -> None:
+    world = World(lab.die_in_flow)
+
+    @step
+    def use(winner: int) -> int:
+        world.did(winner)
+        if world.is_broken:
+            world.die()
+        return winner
+
+    @flow
+    def main() -> int:
+        calls = [gated.submit(n) for n in range(2)]
+        futures = iron.as_completed(calls)
+        for n in (1, 0):
+            GATES[n].set()
+            calls[n].result()
+        return use(next(futures).result())
+
+    with pytest.raises(SystemExit):
+        main()
+    world.is_broken = False
+    assert main() == 1
+    assert world.log == [1, 1]
+
+
 def test_an_async_flow_takes_coroutines_tasks_and_futures(lab: Lab) -> None:
     order: list[int] = []
     world = World(lab.die_in_flow)
