@@ -198,10 +198,8 @@ def test_an_item_costs_no_write(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
     def work(n: int) -> int:
         return read(n)
 
-    work(1)
-    n_before = len(appended)
     work(20_000)
-    assert len(appended) - n_before <= n_before + 3
+    assert len(appended) < 100  # one for each second that it takes, and those of any run
 
 
 def test_outside_of_a_run_the_items_are_passed_on(lab: Lab) -> None:

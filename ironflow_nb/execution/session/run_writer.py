@@ -86,13 +86,14 @@ class RunWriter:
         self.version, self.at = version, max(at, self.at)
         self.row = self._stored_row = row
 
-    def begin_telemetry(self, redact: Callable[[str], str]) -> RunTelemetry:
-        """Return what collects the reports of the run, which is made for the first one; its texts are redacted."""
+    def begin_telemetry(self, storage: Callable[[], RunStorage]) -> RunTelemetry:
+        """Return what collects the reports of the run, which is made for the first one; the storage redacts texts."""
         from ironflow_nb.telemetry.run_telemetry import RunTelemetry
 
         if self.telemetry is None:
             access = self.access
-            self.telemetry = RunTelemetry(access.clock, access.threads.lock(), redact, self._continuation)
+            lock = access.threads.lock()
+            self.telemetry = RunTelemetry(access.clock, lock, lambda text: storage().redacted(text), self._continuation)
         return self.telemetry
 
     def _continuation(self) -> int:

@@ -132,8 +132,7 @@ class Session(RunLifecycle):
         if self.writer.telemetry is not None:
             return self.writer.telemetry
         with self.lock:
-            redact = lambda text: self.storage.redacted(text)  # noqa: E731, PLW0108 -- a style may replace the storage
-            return self.writer.begin_telemetry(redact)
+            return self.writer.begin_telemetry(lambda: self.storage)  # a style may replace the storage later
 
     # -- calls and attempts --------------------------------------------------------------------------------------
 
