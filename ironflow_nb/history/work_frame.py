@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import NEVER, StartKind, WaitKind, parse_work_key
 from ironflow_nb.execution import DETACHED, REGISTRY, Engine
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
@@ -27,7 +27,8 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
 
     Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider;
     ``run``: a detached run; ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet;
-    ``notification``: a call of a function of `on`), step (the wait), signal (its name), key (of an effect or timer; the
+    ``notification``: a call of a function of `on`; ``retry``: an attempt of a running run), step (the wait, or what is
+    tried again), signal (its name), key (of an effect or timer; the
     id of a schedule or event; event and function of a notification), due_at (empty for a wait without an end), state
     (``due``, ``waiting``, ``running`` on a worker, ``dead``: given up after the last attempt, or ``waits for its
     notebook``: due, and what it is of is not defined in this process), attempts (how often it was claimed, of a run how
@@ -42,6 +43,9 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
         found = reader.runs(Select(run_ids={item.run_id for item in items}))
         alive = engine.access.living_owners(reader)
         signalled = {item.work_id for item in reader.ended_waits(engine.clock.now())}
+        going_on = {run.run_id: run for run in reader.runs(Select(statuses={RunStatus.RUNNING, RunStatus.WAITING}))}
+        retrying = Select(run_ids=going_on.keys(), step_statuses={StepStatus.RETRYING}, is_latest=True)
+        retries = reader.steps(retrying) if going_on else []
     runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
     now = engine.clock.now()
     records = [
@@ -49,7 +53,29 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
         for item in items
         if item.run_id in runs or item.kind in set(StartKind)
     ]
-    return frame_of_records(_COLUMNS, records)
+    records += [_retry(row, going_on[row.run_id], now) for row in retries]
+    return frame_of_records(_COLUMNS, sorted(records, key=_due_at))
+
+
+def _due_at(record: Mapping[str, object]) -> int:
+    due_at = record["due_at"]
+    return due_at if isinstance(due_at, int) else NEVER
+
+
+def _retry(row: StepRow, run: RunRow, now: int) -> Mapping[str, object]:
+    """Return a pause before another attempt; the journal has it with the failed one, and not in the queue."""
+    return {
+        "run_id": run.run_id,
+        "run_name": run.name,
+        "kind": "retry",
+        "step": row.step,
+        "signal": None,
+        "key": None,
+        "due_at": row.due_at,
+        "state": "due" if (row.due_at or 0) <= now else "waiting",
+        "attempts": row.attempt,
+        "created_at": row.finished_at,
+    }
 
 
 def _is_wait_of(run: RunRow, items: list[QueueItem]) -> bool:

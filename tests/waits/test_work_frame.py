@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 import ironflow_nb as iron
-from ironflow_nb import flow
+from ironflow_nb import flow, step
 from ironflow_nb.execution.registry import REGISTRY
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
@@ -52,3 +52,20 @@ def test_work_of_what_is_not_defined_here_waits_for_its_notebook(lab: Lab) -> No
     assert list(iron.work()["state"]) == ["due"]
     assert iron.get_run(run.id).resume().result(LIMIT_S) == 1
     assert len(iron.work()) == 0
+
+
+def test_a_pause_before_a_retry_is_in_the_frame_of_work_as_long_as_it_lasts(lab: Lab) -> None:
+    @step(retries=iron.Retry(attempts=2, delay_s=3600))
+    def fails(n: int) -> None:
+        raise ConnectionError(n)
+
+    run = flow(lambda: list(fails.map([1, 2])), name="main").start()
+    until(lambda: len(iron.work()) == 2)
+    frame = iron.work()
+    assert set(frame["kind"]) == {"retry"}
+    assert {step.rpartition(".")[2] for step in frame["step"]} == {"fails[0]", "fails[1]"}
+    assert set(frame["state"]) == {"waiting"}
+    assert set(frame["attempts"]) == {1}
+    assert ((frame["due_at"] - frame["created_at"]).dt.round("h") == pd.Timedelta(hours=1)).all()
+    run.cancel()
+    until(lambda: len(iron.work()) == 0)
