@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = [
-    "call", "call_async", "commit_seen", "count_items", "deliver", "encode_with", "entered", "is_step_failure", "note",
-    "note_failure", "open_branch", "pause", "pause_async", "recall", "record", "recorded_run_id", "register_undo",
-    "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future", "wake",
+    "call", "call_async", "commit_seen", "count_items", "deliver", "encode_with", "entered", "is_step_failure",
+    "is_stopping", "note", "note_failure", "open_branch", "pause", "pause_async", "recall", "record",
+    "recorded_run_id", "register_undo", "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async",
+    "wait_for_future", "wake",
 ]  # fmt: skip
 
 
@@ -146,6 +147,11 @@ async def wait_for_async(context: RunContext, is_done: Callable[[], bool], timeo
     session = context.session
     with session.beside.at_rest(current_task()), nullcontext() if timeout_s is None else session.beside.timed():
         return await drivers.ON_LOOP.wait(session, is_done, timeout_s)
+
+
+def is_stopping(context: RunContext) -> bool:
+    """Return True if the run was asked to stop: its tasks are to end."""
+    return context.session.stop_request is not None
 
 
 def wake(context: RunContext) -> None:

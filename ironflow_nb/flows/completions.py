@@ -328,6 +328,12 @@ class _AsyncCompletions(_CompletionOrder, AsyncIterator[Awaitable[Any]]):
         else:
             future.add_done_callback(lambda _: self._note(callback))
 
+    def _cancel(self) -> None:
+        """Cancel the calls that have not ended: nobody goes on to take them."""
+        for future in self._futures:
+            if not isinstance(future, StepFuture):
+                future.cancel()
+
     def _note(self, callback: Callable[[], None]) -> None:
         callback()
         durable_calls.wake(self._scope)
@@ -337,7 +343,13 @@ class _AsyncCompletions(_CompletionOrder, AsyncIterator[Awaitable[Any]]):
         if not self._left:
             raise StopAsyncIteration
         asked, is_there, left_s = self._next()
-        if not await durable_calls.wait_for_async(self._scope, is_there, left_s):
+        try:
+            is_in_time = await durable_calls.wait_for_async(self._scope, is_there, left_s)
+        except BaseException:
+            if durable_calls.is_stopping(self._scope):
+                self._cancel()
+            raise
+        if not is_in_time:
             self._time_out(asked)
         return self._take(asked)  # type: ignore[no-any-return]
 

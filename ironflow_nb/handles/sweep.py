@@ -263,6 +263,7 @@ class Sweep:
             assert row.run_id is not None
             session = self._engine.sessions.get(row.run_id)
             if session is not None and session.is_open:
+                self._follow(row, session)
                 looks_again |= _is_waiting(session)
             elif self._has_ended(row.run_id):
                 with self._lock:
@@ -297,14 +298,20 @@ class Sweep:
             begun = begin(self._engine, row.request)
             row.run_id = begun.run_id
             if isinstance(begun, Session):
-                with begun.lock:
-                    begun.completion.when_done(self._wakeup.set)
+                self._follow(row, begun)
                 run_in_background(self._engine, begun, row.body)
         except Exception as error:  # noqa: BLE001 -- of one row; the others go on
             row.error = error
             with self._lock:
                 self._at_work.pop(row.number, None)
             self._wakeup.set()
+
+    def _follow(self, row: SweptRow, session: Session) -> None:
+        """Have this thread woken when this continuation of the run ends; one that was parked has several."""
+        if row.followed is not session.completion:
+            row.followed = session.completion
+            with session.lock:
+                session.completion.when_done(self._wakeup.set)
 
     # -- showing -------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class SweptRow:
         self.body = body
         self.run_id: RunId | None = None
         self.error: BaseException | None = None
+        self.followed: object = None
 
 
 class GivenRows(msgspec.Struct, frozen=True):

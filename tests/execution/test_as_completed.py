@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -349,3 +351,34 @@ def test_the_wrong_colour_names_the_right_one(lab: Lab) -> None:
         asyncio.run(in_async())
     with pytest.raises(WrongColour, match=r"use iron\.as_completed"):
         in_def()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_race_of_waits_is_parked_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
+    @flow
+    def race() -> list[str]:
+        calls = [partial(iron.wait_for, "a"), partial(iron.wait_for, "b")]
+        return [future.result() for future in iron.as_completed(calls)]
+
+    @flow
+    async def race_async() -> list[str]:
+        return [await future async for future in aio.as_completed([aio.wait_for("a"), aio.wait_for("b")])]
+
+    def is_parked(n_ended: int) -> bool:
+        is_waiting = str(run.status) == "waiting" and not engine.sessions
+        return is_waiting and run.events()["type"].tolist().count("WaitEnded") == n_ended
+
+    with iron.open(tmp_path / "journal.db", park_s=0) as engine:
+        run: Any = race_async.start() if is_async else race.start()
+        for n_ended, signal in enumerate(("b", "a")):
+            for _ in range(20_000):
+                if is_parked(n_ended):
+                    break
+                GATES[0].wait(0.001)
+            assert is_parked(n_ended)
+            run.signal(signal, signal)
+        assert run.result(LIMIT_S) == ["b", "a"]
+        gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -340,6 +341,22 @@ def test_a_run_that_only_waits_makes_room_for_others(lab: Lab) -> None:
     for n, run in enumerate(sweep.runs):
         run.signal(f"go {n}", -n)
     assert sweep.wait(LIMIT_S).frame()["result"].tolist() == [0, -1, -2]
+
+
+def test_a_run_that_was_parked_and_woken_is_followed_to_its_end(tmp_path: Path) -> None:
+    @flow
+    def patient(n: int) -> int:
+        return int(iron.wait_for("go"))
+
+    with iron.open(tmp_path / "journal.db", park_s=0) as engine:
+        sweep = patient.sweep(range(2))
+        for _ in range(30_000):
+            if sweep.counts == {RunStatus.WAITING: 2} and not engine.sessions:
+                break
+            GATE.wait(0.001)
+        for n, run in enumerate(sweep.runs):
+            run.signal("go", -n)
+        assert sweep.wait(LIMIT_S).frame()["result"].tolist() == [0, -1]
 
 
 def test_it_shows_itself_as_text_and_strip(lab: Lab) -> None:
