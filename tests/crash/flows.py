@@ -9,7 +9,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ironflow_nb import Lane, approve, as_completed, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
+from ironflow_nb import (
+    Lane,
+    approve,
+    as_completed,
+    engine,
+    flow,
+    gather,
+    now,
+    random,
+    runs,
+    sleep,
+    step,
+    uuid4,
+    wait_for,
+)
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -267,12 +281,27 @@ async def async_with_keys() -> int:
     return sum(await asyncio.gather(*map(one, range(3))))
 
 
+@flow
+def beside(n: int) -> int:
+    return n
+
+
+@flow
+def starts_others() -> bool:
+    """Return True if each start has begun one run, whatever has died between its record and the run."""
+    ids = {beside.start(1, detach=True).id for _ in range(2)}
+    work(1)
+    ids.add(beside.options(key="one").start(2, detach=True).id)
+    work(2)
+    return ids == set(runs(flow=beside.name)["run_id"])
+
+
 FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys, taken_as_completed, collected,
-        in_an_executor, in_lanes,
+        in_an_executor, in_lanes, starts_others,
     )
 }  # fmt: skip
 

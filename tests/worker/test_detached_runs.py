@@ -76,6 +76,7 @@ def test_a_worker_leaves_what_it_does_not_define_and_says_so_once(
     said = [each.getMessage() for each in caplog.records if "elsewhere is due" in each.getMessage()]
     assert len(said) == 1
     assert f"flow {plain.name}" in said[0]
+    assert "needs `work MODULE`" not in said[0]
     assert set(iron.work()["state"]) == {"waits for its notebook"}
     REGISTRY.define(elsewhere)
     assert {run.result(LIMIT_S) for run in runs} == {1}
@@ -170,6 +171,17 @@ def test_what_can_not_be_handed_over_is_refused(here: Engine) -> None:
     child = next(run for run in iron.runs()["run_id"] if run not in {whole.id, done.id})
     with pytest.raises(ValueError, match=f"is a child of run {whole.id} and goes where that goes"):
         iron.get_run(child).detach()
+
+
+def test_a_flow_that_is_defined_under_another_name_is_said_to_be_loaded_otherwise(
+    here: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_a_script = flow(name="plain")(plain.fn)
+    in_a_script.start(1, detach=True)
+    REGISTRY.forget("flow", "plain")
+    engine, _ = worker_on(tmp_path)
+    until(lambda: "what is imported from a module needs `work MODULE`, a script or notebook `work FILE`" in caplog.text)
+    engine.close()
 
 
 def test_arguments_of_any_size_are_handed_over(here: Engine, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ironflow_nb.core import events
@@ -99,10 +100,12 @@ class RunWorker(Waker):
         """Say once what is due and not defined in this process."""
         if run.kind in {RunKind.FLOW, RunKind.GRAPH} and (run.kind, run.name) not in self._undefined:
             self._undefined.add((run.kind, run.name))
-            known = ", ".join(self.definitions())
+            known, last = self.definitions(), run.name.rpartition(".")[2]
+            is_near = any(re.split("[ .]", each)[-1] == last for each in known)
+            near = "; what is imported from a module needs `work MODULE`, a script or notebook `work FILE`"
             logger().warning(
-                "run %s of %s %s is due, and is left to a process that defines it; here are defined: %s",
-                run.run_id, run.kind, run.name, known,
+                "run %s of %s %s is due, and is left to a process that defines it; here are defined: %s%s",
+                run.run_id, run.kind, run.name, ", ".join(known), near if is_near else "",
             )  # fmt: skip
 
     # -- claiming ------------------------------------------------------------------------------------------------
