@@ -10,6 +10,7 @@ import pytest
 
 from ironflow_nb.execution import Engine
 from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
@@ -33,6 +34,9 @@ def engine(tmp_path: Path, clock: SimClock, request: pytest.FixtureRequest) -> I
         made = engine_on(tmp_path, clock=clock) if is_file else REGISTRY.adopt(Engine(MemoryJournal(), clock=clock))
         with REGISTRY.replaced(made):
             yield made
+            for session in list(made.sessions.values()):  # a run that waits would keep its thread
+                if session.is_open:
+                    Run(made, session.run_id).cancel().wait()
         made.close()
 
 

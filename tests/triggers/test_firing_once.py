@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.execution import Engine, RunWorker
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability, QueueSelect
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
@@ -28,6 +29,9 @@ from ironflow_nb.testing.simulated_time import pass_time
 from ironflow_nb.triggers.trigger_rows import triggers_of
 from tests.triggers.conftest import forgotten_definitions
 from tests.waits.conftest import until
+
+with forgotten_definitions():  # so that other tests do not start its flows
+    from tests.triggers import firing
 
 
 class Processes:
@@ -101,10 +105,25 @@ def test_four_processes_of_which_two_are_killed_fire_each_instant_and_each_event
         assert gaps == {timedelta(seconds=0.1)}
         assert iron.schedules()["n_fired"].tolist() == [len(instants)]
         assert len(fired("event")) == 20
-        done, runs = processes.noted(), iron.runs("fulfil")
-        assert all(done[f"order {number}"] <= 1 for number in range(20))
-        assert sum(done[f"order {number}"] for number in range(20)) >= (runs["status"] == "completed").sum()
-        assert set(runs["status"]) <= {"completed", "interrupted"}  # those of the dead
+        with forgotten_definitions():
+            firing.NOTES[:] = [processes.notes]
+            REGISTRY.define(firing.tick)
+            REGISTRY.define(firing.fulfil)
+            firing.tick.schedule().remove()
+            finish_all(iron.engine())
+        assert set(iron.runs("fulfil")["status"]) == {"completed"}
+        assert all(processes.noted()[f"order {number}"] >= 1 for number in range(20))
+
+
+def finish_all(engine: Engine) -> None:
+    """Have a worker go on with what others have begun, and were killed or closed before it ended."""
+    worker = RunWorker(engine)
+
+    def is_finished() -> bool:
+        worker.look(is_new=True)
+        return set(iron.runs(engine=engine, limit=100_000)["status"]) == {"completed"}
+
+    until(is_finished)
 
 
 @step
@@ -147,7 +166,7 @@ def program(clock: SimClock, dies: Callable[[], bool]) -> None:
 
 
 BEGIN_AT = SimClock().now()
-END = BEGIN_AT + 240_000_000
+END = BEGIN_AT + 130_000_000
 
 
 @pytest.mark.slow
@@ -170,6 +189,7 @@ def test_a_death_at_any_commit_repeats_no_instant_and_no_event_and_loses_none(tm
                 journal.release(owner)
                 program(clock, lambda: False)
                 pass_time(engine, 100)
+                finish_all(engine)
                 _check(engine, f"died {moment} commit {commit}")
     assert commit > 20
 
@@ -213,7 +233,7 @@ def test_whatever_the_clock_does_and_whenever_processes_die_each_instant_is_one_
             assert len(fulfil.runs()) == 1
 
 
-def live(engine: Any, every_s: int, clock: SimClock, dying: DyingJournal) -> None:
+def live(engine: Engine, every_s: int, clock: SimClock, dying: DyingJournal) -> None:
     report, *_ = define()
     report.schedule(every_s=every_s, catch_up="all", args=(1,))
     iron.emit("order.placed", 1, key="first")
@@ -222,15 +242,15 @@ def live(engine: Any, every_s: int, clock: SimClock, dying: DyingJournal) -> Non
             pass_time(engine, every_s / 2)
 
 
-def _check(engine: Any, where: str) -> None:
+def _check(engine: Engine, where: str) -> None:
     report, fulfil, order, order_async = define()
     instants = [datetime.fromisoformat(key.rpartition(" ")[2]) for key in sorted(report.runs()["key"])]
     began_at = instants[0] - timedelta(seconds=60)
     assert instants == [began_at + timedelta(seconds=60 * n) for n in range(1, len(instants) + 1)], where
-    assert len(instants) >= 4, where
+    assert len(instants) >= 3, where
     assert report.schedule().n_fired == len(instants), where
     assert len(fulfil.runs()) == 1, f"{where}: {fulfil.runs()}"
-    assert [each.runs()["status"].tolist() for each in (order, order_async)] == [["completed"]] * 2, where
+    assert [len(each.runs()) for each in (order, order_async)] == [1, 1], where
     with engine.reading() as reader:
         assert len(triggers_of(reader).events()) == 3, where
         assert {item.kind for item in reader.work(QueueSelect())} == {"schedule"}, where

@@ -99,6 +99,11 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     call: CallKey | None = None
 
     @property
+    def has_no_caller(self) -> bool:
+        """Whether a schedule or an event asks for the run, so that any worker continues it if its owner dies."""
+        return bool(self.additions)
+
+    @property
     def is_rerun(self) -> bool:
         """Whether a call is made again, and not a run resumed."""
         return self.reason is ContinuationReason.RERUN

@@ -242,7 +242,8 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     durability = policy.durability or engine.durability
     writer = RunWriter(access, run_id, durability)
     storage = _storage(engine, request)
-    inputs = _inputs_for_others(storage, request) if request.detach else storage.store_inputs(request.arguments)
+    is_for_others = request.detach or request.has_no_caller
+    inputs = _inputs_for_others(storage, request) if is_for_others else storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
     signature = signature_of_run(access.signer, run_id, call, policy.key, inputs_id)
     started = RunStarted(
@@ -261,7 +262,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         parent_step=parent_step,
         origin_run_id=None if origin is None else origin.run_id,
     )
-    if request.detach or (engine.is_worker and request.parent is None):
+    if is_for_others or (engine.is_worker and request.parent is None):
         writer.detach()
     mail = Mail(additions=request.additions) if request.additions else NO_MAIL
     begun = PendingEvent(started, values=[*inputs, signature], mail=mail)
