@@ -51,6 +51,8 @@ def run_worker(engine: Engine, target: str) -> int:
         decider.start()
     logger().info("worker %d works on %s (durability %s)", os.getpid(), engine.journal.location, engine.durability)
     logger().info("defined here: %s", ", ".join(names))
+    if not engine.journal.exists():
+        logger().warning("there is no journal at %s yet; is it the one that the runs are in?", engine.journal.location)
     engine.wake_with(lambda _: worker, replaces=True)
     engine.watch()
     while not signals.n:

@@ -188,6 +188,17 @@ def test_a_first_signal_ends_a_worker_after_the_bodies_in_flight_and_a_second_on
     assert late.status is RunStatus.WAITING
 
 
+@pytest.mark.crash
+def test_a_worker_on_a_journal_that_is_not_there_says_so_and_takes_what_comes(place: Place) -> None:
+    process = place.worker("script.py")
+    until(lambda: f"there is no journal at {place.journal} yet" in place.said())
+    run = place.start("gated.start(1, detach=True)")
+    place.open()
+    until(lambda: run.status is RunStatus.COMPLETED)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT_S) == 0
+
+
 NOTEBOOK = [
     "# a line of text, and a magic that a worker does not need\n%load_ext ironflow_nb",
     SCRIPT.partition('note("loaded")')[0],
