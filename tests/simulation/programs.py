@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import Lane, aio, as_completed, emit, engine, flow, gather, metric, sleep, step, wait_for
+from ironflow_nb import Lane, aio, approve, as_completed, ask, emit, engine, flow, gather, metric, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -274,8 +274,10 @@ def play(program: Program) -> int:  # noqa: PLR0915 -- a statement for each kind
                 sleep(part["width"])
             case "signal":
                 total += sum(wait_for(f"signal {n}") for n in ns)
+            case "question":
+                total += sum(ask(f"question {n}", type=int) if n % 2 else n * approve(f"question {n}") for n in ns)
             case "emit":
-                total += sum(note_emitted(n) for n in ns)
+                total += sum(map(note_emitted, ns))
             case "no signal":
                 try:
                     wait_for("never sent", timeout_s=part["width"])
@@ -324,7 +326,7 @@ async def play_async(program: Program) -> int:
     return sum([await play_part(part, part["ns"]) for part in program])
 
 
-async def play_part(part: dict[str, Any], ns: list[int]) -> int:
+async def play_part(part: dict[str, Any], ns: list[int]) -> int:  # noqa: PLR0915 -- a statement for each kind of part
     """Do one part of a program in an async flow."""
     world = WORLD[-1]
 
@@ -390,6 +392,8 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
             await aio.sleep(part["width"])
         case "signal":
             return sum(await asyncio.gather(*(aio.wait_for(f"signal {n}") for n in ns)))
+        case "question":
+            return sum(await asyncio.gather(*(aio.ask(f"question {n}", choices=[n]) for n in ns)))
         case "emit":
             return sum(note_emitted(n) for n in ns)
         case "no signal":
@@ -450,34 +454,28 @@ def signals(program: Program) -> list[int]:
     return inside + [n for part in program if part["do"] == "signal" for n in part["ns"]]
 
 
+def questions(program: Program) -> list[int]:
+    """Return the answers for which the program and its children wait."""
+    inside = [each for part in program for each in part.get("branches") or [part.get("program", [])]]
+    own = [n for part in program if part["do"] == "question" for n in part["ns"]]
+    return own + [n for each in inside for n in questions(each)]
+
+
 KINDS = [
-    "call",
-    "map",
-    "submit",
-    "flaky",
-    "flaky map",
-    "broken",
-    "trip",
-    "sleep",
-    "no signal",
-    "signal",
-    "slow",
-    "slow map",
-    "as completed",
-    "emit",
-    "executor slow",
-    "executor slow map",
-    "lane",
-    "lane map",
-]
+    "call", "map", "submit", "flaky", "flaky map", "broken", "trip", "sleep", "no signal", "signal", "slow", "slow map",
+    "as completed", "emit", "executor slow", "executor slow map", "lane", "lane map",
+]  # fmt: skip
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
+PEOPLE = ["call", "map", "flaky", "trip", "sleep", "signal", "question", "question"]
 
 
-def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0, is_child: bool = False) -> Program:
+def random_program(
+    dice: Random, world: World, *, is_async: bool, depth: int = 0, is_child: bool = False, of: list[str] | None = None
+) -> Program:
     """Return a program of up to four parts, in which no call is made twice."""
     program: Program = []
     deepest = dice.choice([1, 1, 2])
-    kinds = [kind for kind in (ASYNC_KINDS if is_async else KINDS) if not (is_child and kind == "signal")]
+    kinds = [kind for kind in of or (ASYNC_KINDS if is_async else KINDS) if not (is_child and kind == "signal")]
     if depth < deepest:
         kinds = [*kinds, "child", "gather", *(["children"] if is_async else [])]
     for _ in range(dice.randrange(1, 5)):
@@ -493,7 +491,8 @@ def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0
         n_branches = {"child": 1, "gather": dice.randrange(1, 4), "children": 2}.get(kind, 0)
         inside = is_child or kind in {"child", "children"}
         branches = [
-            random_program(dice, world, is_async=is_async, depth=depth + 1, is_child=inside) for _ in range(n_branches)
+            random_program(dice, world, is_async=is_async, depth=depth + 1, is_child=inside, of=of)
+            for _ in range(n_branches)
         ]
         part |= {"program": branches[0]} if kind == "child" else {"branches": branches}
         program.append(part)

@@ -16,10 +16,12 @@ import pytest
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.errors import IronflowError, JournalBusy
+from ironflow_nb.core.wait_rules import APPROVE
+from ironflow_nb.errors import IronflowError, JournalBusy, NothingToDo, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.signals import send_signal
+from ironflow_nb.handles.open_questions import answer_question, asked_now
 from ironflow_nb.journal.ports import Durability, Journal, LaneChange, Lease, Reader, RunCommit, Select
 from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_journal import MemoryJournal
@@ -150,6 +152,24 @@ def send_all(process: SimProcess, journal: Journal, payloads: list[int]) -> None
                 send_signal(engine, found[0].run_id, f"signal {n}", n)
 
 
+def answer_all(process: SimProcess, journal: Journal, answers: list[int]) -> None:
+    """Answer the questions of the run and its children from a process of its own, some of them twice."""
+    dice, open_answers = process.simulator.chance, set(answers)
+    engine = REGISTRY.adopt(
+        Engine(journal, durability=Durability.PROCESS, clock=process, threads=process, entropy=dice.randbytes)
+    )
+    with engine:
+        while open_answers:
+            process.sleep(dice.choice([0.02, 1.0, 5.0]))
+            asked = [(each, int(each.question.text.split()[1])) for each, _, _ in asked_now(engine)]
+            if unanswered := [(each, n) for each, n in asked if n in open_answers]:
+                each, n = dice.choice(unanswered)
+                for _ in range(dice.choice([1, 1, 2])):
+                    with suppress(NothingToDo, RunFinished):  # it is answered already, and its run may have ended
+                        answer_question(engine, each.row.run_id, True if each.row.name == APPROVE else n, each.row.step)
+                        open_answers.discard(n)
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Let the garbage collector run between seeds only: in one, it would end coroutines at a time of its own."""
@@ -165,12 +185,12 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def simulated(seed: str, *, is_async: bool = False) -> int:
+def simulated(seed: str, *, is_async: bool = False, kinds: list[str] | None = None) -> int:
     """Live through one seed; return how many switches of threads it took."""
     dice = Random(seed)
     world = programs.World(dice)
     programs.WORLD.append(world)
-    program = programs.random_program(dice, world, is_async=is_async)
+    program = programs.random_program(dice, world, is_async=is_async, of=kinds)
     flow = programs.main_async if is_async else programs.main
     expected = programs.expected(program)
     simulator, journal = Simulator(seed), MemoryJournal()
@@ -179,6 +199,8 @@ def simulated(seed: str, *, is_async: bool = False) -> int:
         simulator.start(kernel.live)
     if payloads := programs.signals(program):
         simulator.start(lambda process: send_all(process, journal, payloads))
+    if answers := programs.questions(program):
+        simulator.start(lambda process: answer_all(process, journal, answers))
     simulator.play()
     # One that dies when it gives back its places has its result already, and asks for it again.
     assert [{*kernel.results} for kernel in kernels] == [{expected}] * len(kernels)
@@ -237,3 +259,11 @@ def test_a_child_that_ends_after_an_interrupt_is_waited_for_beside_the_loop_that
             assert simulated("0 async 0 176", is_async=True) > 0
     finally:
         programs.WORLD.clear()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_whatever_the_seed_each_question_is_answered_once(is_async: bool) -> None:
+    for number in range(N_SEEDS[is_async] // 20):
+        seed = f"{SEED} people{' async' if is_async else ''} {number}"
+        with uncollected():
+            simulated(seed, is_async=is_async, kinds=programs.PEOPLE)
