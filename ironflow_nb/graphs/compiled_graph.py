@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ironflow_nb.core.breaker_rules import BreakerRule
+from ironflow_nb.core.lanes import Lane
 from ironflow_nb.core.retry import NEVER, Retry
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath
 from ironflow_nb.graphs.compiler.graph_input import GraphInput
@@ -134,6 +135,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     cache: bool | float | str | None = None
     compensate: GraphNode | None = None
     breaker: BreakerRule | None = None
+    lane: Lane | None = None
     description: str = ""
 
 

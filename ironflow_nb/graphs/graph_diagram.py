@@ -162,6 +162,7 @@ def _tooltip(node: GraphNode) -> str:
     more += [f"{node.deadline_s:g} s at most, all attempts together"] if node.deadline_s is not None else []
     more += [f"undone by {_task_summary(node.compensate)}"] if node.compensate is not None else []
     more += [f"breaker {node.breaker.name}"] if node.breaker is not None else []
+    more += [f"lane {node.lane.name}"] if node.lane is not None else []
     more += ["a failure becomes its output"] if node.on_error == CONTINUE else []
     return "\n".join([_task_summary(node), *more])
 

@@ -16,7 +16,7 @@ from ironflow_nb.graphs.grants import Grants, Need
 COMMON_KEYS: Final = frozenset(
     {
         "id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "overlap", "on_error", "once", "cache",
-        "compensate", "breaker", "description",
+        "compensate", "breaker", "lane", "description",
     }
 )  # fmt: skip
 """The keys that every node may have."""
@@ -35,7 +35,7 @@ PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
 _WORK_ONLY_KEYS: Final = frozenset(
-    {"retry", "timeout_s", "deadline_s", "overlap", "once", "cache", "compensate", "breaker"}
+    {"retry", "timeout_s", "deadline_s", "overlap", "once", "cache", "compensate", "breaker", "lane"}
 )
 
 INAPPLICABLE_KEYS: Final = {
@@ -45,7 +45,7 @@ INAPPLICABLE_KEYS: Final = {
 }
 """Common keys that a control node, a child run or a node that waits can't have."""
 
-LATER_KEYS: Final = frozenset({"lane", "ask", "wait_for", "sleep", "sleep_until"})
+LATER_KEYS: Final = frozenset({"ask", "wait_for", "sleep", "sleep_until"})
 """Keys that are reserved for a later version."""
 
 RESERVED_KEYS: Final = (

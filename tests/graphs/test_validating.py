@@ -108,7 +108,7 @@ def test_an_unknown_kind_is_told_with_what_was_perhaps_meant() -> None:
     assert one(**{"with": {}}) == ["with belongs to a python node, and this node has no kind"]
 
 
-@pytest.mark.parametrize("key", ["lane", "ask", "wait_for", "sleep", "sleep_until"])
+@pytest.mark.parametrize("key", ["ask", "wait_for", "sleep", "sleep_until"])
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
     message = f"{key} is reserved for a later version"
     assert one(**{key: 1}) == [message]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.breaker_rules import BreakerRule, a_breaker
+from ironflow_nb.core.lanes import Lane, a_lane
 from ironflow_nb.core.retry import NEVER, Retry
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
@@ -49,6 +50,8 @@ from ironflow_nb.graphs.language.data import Tree
 from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, field_of
 from ironflow_nb.graphs.language.templates import Template, expressions_of
 from ironflow_nb.graphs.secrets import variable_of
+
+S = TypeVar("S")
 
 _LENIENT: Final = frozenset({"or_expression", "and_expression", "not_expression", "expref", "literal"})
 
@@ -299,7 +302,8 @@ class _GraphCompiler:
             id=data["id"],
             task=task,
             compensate=self._undo(data, path, scope),
-            breaker=self._breaker(data.get("breaker"), (*path, "breaker")),
+            breaker=self._shared(BreakerRule, a_breaker, data.get("breaker"), (*path, "breaker")),
+            lane=self._shared(Lane, a_lane, data.get("lane"), (*path, "lane")),
             after=after,
             path=path,
             when=None if when is None else self._tasks.test(when, (*path, "when"), scope.without_secrets("when")),
@@ -327,9 +331,12 @@ class _GraphCompiler:
             self.findings.add(inside, "what undoes a node does work itself: a python node, or one of a kind")
         return undo
 
-    def _breaker(self, given: Any, path: DataPath) -> BreakerRule | None:
+    def _shared(
+        self, kind: Callable[..., S], of_name: Callable[[Any], S | None], given: Any, path: DataPath
+    ) -> S | None:
+        """Return what all steps and nodes share that name it: a breaker, or a lane."""
         try:
-            return BreakerRule(**given) if isinstance(given, Mapping) else a_breaker(given)
+            return kind(**given) if isinstance(given, Mapping) else of_name(given)
         except (TypeError, ValueError) as error:
             if isinstance(given, str | Mapping):  # all else is reported by the schema
                 self.findings.add(path, str(error))

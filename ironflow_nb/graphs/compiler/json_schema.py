@@ -90,6 +90,24 @@ COMMON: Final[Mapping[str, Any]] = {
         "minProperties": 1,
         "description": "a node without id that undoes it if the run fails; it sees what the node sees, and its output",
     },
+    "lane": {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "limit": {"type": "integer", "minimum": 1},
+                    "rate": {"type": "string", "minLength": 1},
+                    "burst": {"type": "integer", "minimum": 1},
+                    "key": {"type": "string", "minLength": 1},
+                },
+            },
+        ],
+        "description": "the lane in which it waits for a place; key is a JMESPath expression over its options",
+    },
     "breaker": {
         "anyOf": [
             {"type": "string", "minLength": 1},

@@ -217,6 +217,7 @@ class NodeSteps:
             deadline_s=node.deadline_s,
             overlap=node.overlap,
             breaker=node.breaker,
+            lane=node.lane,
         )
         parameters = PARAMETERS
         code: KindCode | Tracker
@@ -354,6 +355,7 @@ def _merged_options(node: StepOptions, step: StepOptions) -> StepOptions:
         deadline_s=step.deadline_s if node.deadline_s is None else node.deadline_s,
         overlap=node.overlap or step.overlap,
         breaker=step.breaker if node.breaker is None else node.breaker,
+        lane=step.lane if node.lane is None else node.lane,
     )
 
 
