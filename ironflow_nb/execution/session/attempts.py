@@ -159,13 +159,16 @@ class Gate(Protocol):
         """Return the promise that is kept when it is worth asking earlier."""
 
     def step_back(self) -> None:
-        """Hold nothing for now: another gate is closed, or what has passed waits. Lock: none may be held."""
+        """Hold nothing for now: another gate is closed. Lock: none may be held."""
 
     def leave(self, error: BaseException | None) -> None:
         """Note that what passed has ended, with that error if any. Lock: none may be held."""
 
+    def rest(self) -> None:
+        """Hold nothing for now: what has passed waits. Lock: session."""
+
     def drop(self) -> None:
-        """Note that what asked does not begin, or has ended without a result."""
+        """Note that what asked does not begin, or has ended without a result. Lock: session."""
 
 
 class Attempt(msgspec.Struct, eq=False):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -37,8 +37,8 @@ class Child(Protocol):
 class ConcurrentWork:
     """The work beside one continuation of a run. A run ends when all of it has ended.
 
-    `not_begun` are async calls that something has to await before they begin. Attempts that wait for their time, or for
-    another run's result, hold no thread meanwhile.
+    `gated` are attempts that have asked to pass gates, and are not over. `not_begun` are async calls that something has
+    to await before they begin. What waits for its time, or for another run's result, holds no thread meanwhile.
     """
 
     def __init__(self, lock: AbstractContextManager[object], wakeups: Wakeups, clock: Clock) -> None:
@@ -55,6 +55,7 @@ class ConcurrentWork:
         self._clock = clock
         self.delayed: list[Attempt] = []
         self.has_waited = False
+        self.gated: set[Attempt] = set()
 
     def has_more(self) -> bool:
         """Return True if some of it goes on, or is still to begin."""
@@ -157,10 +158,13 @@ class ConcurrentWork:
         attempt.looks_s = self._clock.monotonic() + after_s
         self.delay(attempt)
 
-    def drop_delayed(self, give_back: Callable[[Attempt], None]) -> None:
-        """Forget all attempts that are kept: they do not begin in this continuation."""
-        while self.delayed:
-            give_back(self.delayed.pop())
+    def drop_waiting(self, give_back: Callable[[Attempt], None], in_flight: Collection[Attempt]) -> None:
+        """Forget all attempts that are kept, or have passed their gates, and are not begun in this continuation."""
+        left = {*self.delayed, *self.gated} - {*in_flight}
+        self.delayed.clear()
+        self.gated.clear()
+        for attempt in left:
+            give_back(attempt)
 
     def look_now(self, attempt: Attempt) -> None:
         """Have an attempt begin that is kept until it is looked at again."""

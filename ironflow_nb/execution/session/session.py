@@ -84,7 +84,7 @@ class Session(RunLifecycle):
     def reopen(self, replayer: Replayer) -> None:
         """Begin another continuation; what is in flight in this process stays so."""
         with self.lock:
-            self.beside.drop_delayed(self.give_back)  # a thread that is about to begin them waits for the lock
+            self.beside.drop_waiting(self.give_back, self._in_flight.values())  # who begins them waits for the lock
             self._begin(replayer)
 
     def compensate(self, started: PendingEvent, make_replayer: Callable[[], Replayer]) -> None:
@@ -467,7 +467,7 @@ class Session(RunLifecycle):
         self._write_definition()
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
-            self.beside.drop_delayed(self.give_back)
+            self.beside.drop_waiting(self.give_back, self._in_flight.values())
             self.waits.leave(events)
             if self.writer.telemetry is not None:
                 self.writer.telemetry.finish_flow()

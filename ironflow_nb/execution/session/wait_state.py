@@ -55,7 +55,8 @@ def rest(session: Session) -> None:
         with each.lock:
             each.waits.is_held = True
     if session.admission is not None and is_waiting(session) and len(_family(session)) == len(held):
-        session.admission.drop()
+        with session.lock:
+            session.admission.rest()
     for each in held:
         with each.lock:
             each.waits.is_held = False

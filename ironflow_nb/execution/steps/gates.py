@@ -41,6 +41,9 @@ def closed_gate(session: Session, attempt: Attempt) -> tuple[Gate, float] | None
     """Return the gate at which the attempt waits, and for how many seconds at most; None if it has passed them all."""
     if attempt.gates is None:
         attempt.gates = gates_of(session, attempt)
+        with session.lock:
+            session.raise_if_late(attempt)  # else nobody would give back what it holds
+            session.beside.gated.add(attempt)
     return closed(attempt.gates)
 
 
@@ -161,7 +164,8 @@ def _queue(session: Session, attempt: Attempt, waits_for: str) -> None:
             attempt.queued = session.writer.defer(PendingEvent(queued, attempt.step, attempt.number))
 
 
-def leave_gates(attempt: Attempt, error: BaseException | None) -> None:
+def leave_gates(session: Session, attempt: Attempt, error: BaseException | None) -> None:
     """Open the gates of an attempt that has ended, with an error if there is one, for others."""
+    session.beside.gated.discard(attempt)
     for gate in attempt.gates or ():
         gate.leave(error)

@@ -25,6 +25,7 @@ class LaneGate:
         self._priority = priority
         self._ask: Ask | None = None
         self._promise = Promise()
+        self._is_over = False
 
     def __str__(self) -> str:
         names = ", ".join(str(demand) for demand in self.demands)
@@ -33,10 +34,15 @@ class LaneGate:
     def left_s(self) -> float | None:
         """See `Gate`."""
         session, clock = self._session, self._session.access.clock
-        if self._ask is None:
-            self._promise = Promise()
-            self._ask = session.desk.ask(self.demands, session.run_id, self._step, self._given, priority=self._priority)
         ask = self._ask
+        if ask is None:
+            self._promise = Promise()
+            ask = session.desk.ask(self.demands, session.run_id, self._step, self._given, priority=self._priority)
+            with session.lock:
+                if self._is_over:  # the run has ended meanwhile, and dropped it
+                    session.desk.leave_soon(ask)
+                    raise session.finished()
+                self._ask = ask
         if not ask.is_given and ask.due_s <= clock.monotonic():
             session.desk.look(ask.lanes)
         return None if ask.is_given else max(ask.due_s - clock.monotonic(), 0.0)
@@ -63,6 +69,11 @@ class LaneGate:
         self.step_back()
 
     def drop(self) -> None:
+        """See `Gate`."""
+        self._is_over = True
+        self.rest()
+
+    def rest(self) -> None:
         """See `Gate`."""
         ask, self._ask = self._ask, None
         if ask is not None:

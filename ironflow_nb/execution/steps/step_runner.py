@@ -203,7 +203,7 @@ async def perform_attempt(
                 value = await (value if apart is None else apart.awaited(value))
         except Exception as error:
             if attempt.gates:
-                leave_gates(attempt, error)
+                leave_gates(session, attempt, error)
             _raise_stop(driver, session, attempt, error, continuation)
             if attempt.spec.once and _may_have_happened(error):
                 raise session.writer.outcome_unknown(attempt) from error
@@ -214,7 +214,7 @@ async def perform_attempt(
                 with suppress(ValueError):
                     SCOPE.reset(token)
         if attempt.gates:
-            leave_gates(attempt, None)
+            leave_gates(session, attempt, None)
         return returned(session, attempt, value)
     except BaseException as error:
         session.drop(attempt, error)
