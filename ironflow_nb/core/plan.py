@@ -22,7 +22,7 @@ from ironflow_nb.core.replay_decision import (
     settle_change,
 )
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import StepReason, StepStatus
 from ironflow_nb.core.wait_rules import QUESTIONS
 
 
@@ -96,7 +96,8 @@ def plan(
     Only recorded steps can be planned. New steps, and arguments that differ, show when the flow runs.
     """
     at_stake = cache(memo.work_at_stake)  # it reads every record, and is the same for all steps of a name
-    found = [_planned(at_stake, record, steps, on_change, why_changed) for record in memo.records()]
+    calls = (record for record in memo.records() if record.attempts[0].reason != StepReason.COMPENSATION)  # of the flow
+    found = [_planned(at_stake, record, steps, on_change, why_changed) for record in calls]
     is_upstream_redone = False
     planned = []
     for each in sorted(found, key=lambda each: memo.first_version(each.step)):

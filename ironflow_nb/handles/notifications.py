@@ -19,9 +19,9 @@ from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import EndOfRun
 from ironflow_nb.errors import DefinitionError, DuplicateName, EngineClosed, IronflowError, JournalError
-from ironflow_nb.execution import CURRENT, REGISTRY, Engine, call_body, logger
+from ironflow_nb.execution import CURRENT, REGISTRY, Engine, call_body, logger, own_runs
 from ironflow_nb.handles.run import Run
-from ironflow_nb.journal.ports import QueueItem
+from ironflow_nb.journal.ports import QueueItem, Select
 from ironflow_nb.triggers.claims import claim, failed, give_back, is_last, settle
 from ironflow_nb.triggers.trigger_rows import ReplacedItem
 from ironflow_nb.values.failures import store_failure
@@ -89,8 +89,10 @@ class RunHandler:
         """See `RegisteredDefinition`: it has no runs."""
         raise DefinitionError(f"{self.name} is called after runs, and has none")
 
-    def start_due(self, engine: Engine, item: QueueItem) -> None:
-        """Claim a call and make it on a thread of its own; another process may be faster."""
+    def start_due(self, engine: Engine, item: QueueItem) -> bool:
+        """Claim a call and make it on a thread of its own; another process may be faster. See `StartableDefinition`."""
+        if not _is_own(engine, item):
+            return False
         claimed = claim(engine, item, lease_s=LEASE_S)
         if claimed is not None:
             try:
@@ -98,12 +100,16 @@ class RunHandler:
             except Exception:
                 give_back(engine, claimed)
                 raise
+        return True
 
-    def call_due(self, engine: Engine, item: QueueItem) -> None:
-        """Claim a call and make it here."""
+    def call_due(self, engine: Engine, item: QueueItem) -> bool:
+        """Claim a call and make it here; return False if the run is another user's."""
+        if not _is_own(engine, item):
+            return False
         claimed = claim(engine, item, lease_s=LEASE_S)
         if claimed is not None:
             self._call(engine, claimed)
+        return True
 
     def _call(self, engine: Engine, claimed: QueueItem) -> None:
         try:
@@ -136,3 +142,9 @@ class RunHandler:
         settle(engine, claimed, ReplacedItem(claimed=claimed, following=(after,)), values=(stored,))
         how = "and is not called again; iron.work() lists it" if is_last(claimed, error) else "and is called again"
         logger().warning("%s raised for run %s, %s: %r", self.name, claimed.run_id, how, error)
+
+
+def _is_own(engine: Engine, item: QueueItem) -> bool:
+    """Return True if this user began the run: the function is called for no other one."""
+    with engine.access.current() as reader:
+        return bool(own_runs(engine.signer, reader, reader.runs(Select(run_ids=[item.run_id]))))

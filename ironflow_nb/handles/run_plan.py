@@ -45,11 +45,8 @@ def resume_options(
         what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
         raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
     latest = {row.step: row for row in rows}
-    failed = tuple(
-        step
-        for step, row in latest.items()
-        if row.status not in _NOT_FAILED and row.reason != StepReason.COMPENSATION  # no call of the flow
-    )
+    undos = {row.step for row in rows if row.reason == StepReason.COMPENSATION}  # which no flow calls
+    failed = tuple(step for step, row in latest.items() if row.status not in _NOT_FAILED and step not in undos)
     known = tuple(step for step in failed if latest[step].status is not StepStatus.UNKNOWN)
     done = tuple({row.step: None for row in rows if row.status is StepStatus.COMPLETED})
     if retry == FAILED and not known and status is RunStatus.COMPLETED:

@@ -127,8 +127,14 @@ def test_one_attempt_decides_while_all_others_wait(lab: Lab) -> None:
             SERVICE["is_up"] = True
         return ask(n)
 
+    @step(breaker=api, retries=iron.Retry(attempts=3, delay_s=0))
+    def opens() -> None:
+        ask(0)
+
     @flow
     def main() -> list[int]:
+        with pytest.raises(ConnectionError):
+            opens()
         return list(slow.map(range(6), concurrency=3))
 
     SERVICE["n_to_fail"] = 3

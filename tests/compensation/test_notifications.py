@@ -139,6 +139,29 @@ def test_an_async_function_is_awaited_and_a_later_one_of_its_name_takes_its_plac
     assert TOLD == [5]
 
 
+def test_it_is_not_called_for_a_run_that_another_user_began(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = lab.simulate_time()
+
+    @iron.on("run.completed", name="tell")
+    def stubborn(run: Any) -> None:
+        TOLD.append("tried")
+        raise ConnectionError
+
+    completes()
+    until(lambda: TOLD and list(iron.work()["state"]) == ["waiting"])
+    TOLD.clear()
+    monkeypatch.setenv("IRONFLOW_KEY", "the key of somebody else")
+    lab.die()
+    iron.on("run.completed", name="tell")(tell)
+    clock.advance(100)
+    parent()
+    until(lambda: list(iron.work()["run_name"]) == [completes.name])
+    assert [run_id for run_id, _ in TOLD] == [parent.last.id]
+    assert "not written by you" in caplog.text
+
+
 def test_what_is_queued_is_done_before_an_engine_is_closed(tmp_path: Path) -> None:
     is_begun = threading.Event()
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ironflow_nb import (
+    Breaker,
     Lane,
     approve,
     as_completed,
@@ -58,6 +59,11 @@ def flaky(n: int) -> int:
         raise ConnectionError(n)
     LOG.append(("body", n))
     return n
+
+
+@step(retries=4, breaker=Breaker("service", failures=1, open_s=5))
+def guarded(n: int) -> int:
+    return int(flaky.fn(n))
 
 
 def spend_too_long(n: int) -> None:
@@ -143,6 +149,11 @@ executed = flaky.options(name="executed", executor=Inline)
 @flow
 def in_an_executor() -> int:
     return acknowledged(0, executed(0)) + sum(acknowledged(n, n) for n in executed.map([1, 2, 3], concurrency=2))
+
+
+@flow
+def behind_a_breaker() -> int:
+    return sum(acknowledged(n, guarded(n)) for n in range(2))
 
 
 @flow(timeout_s="2d", deadline_s="7d")
@@ -301,7 +312,7 @@ FLOWS = {
     for found in (
         sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys, taken_as_completed, collected,
-        in_an_executor, in_lanes, starts_others,
+        in_an_executor, in_lanes, behind_a_breaker, starts_others,
     )
 }  # fmt: skip
 

@@ -129,6 +129,8 @@ class JournalAccess:
         self.values = ValueCodec(self.digester, self.signer)
         self.defined: set[Digest] = set()
         self.background_errors = BackgroundErrors()
+        self.at_breakers: dict[str, list[Callable[[], None]]] = {}
+        """By the names of breakers what wakes those of this engine who wait there."""
         self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()

@@ -305,6 +305,8 @@ def format_kept(replayer: Replayer) -> str:
 
 def _kept_text(session: Session) -> str:
     """Return how many results the next call finds, and how many running bodies may add theirs; async ones can't."""
+    if session.compensation is not None:
+        return "what it did is half undone"
     n_inside, n_running = sum(session.n_kept_by_child.values()), session.n_in_flight if session.loop is None else 0
     said = format_kept(session.replayer)
     if n_inside:

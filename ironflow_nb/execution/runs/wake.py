@@ -137,7 +137,8 @@ class Waker:
         }
         while last_words and (due := self._due(last_words)):
             for item in due:
-                context.run(last_words[item.key].call_due, self._engine, item)
+                if not context.run(last_words[item.key].call_due, self._engine, item):
+                    self._leave(item)
         wakeup = self._engine.threads.wakeup()
         for _ in range(_LOOKS_AT_CALLS):  # calls that threads of this process are making are recorded by it
             with self._engine.access.current() as reader:

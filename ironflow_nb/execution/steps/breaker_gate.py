@@ -1,7 +1,7 @@
 """The gate of an attempt at a circuit breaker: it waits while that is open, and tells it how it has ended.
 
-A closed breaker costs a read before an attempt, and another after it. Who waits looks again itself, at the latest after
-a second: so a reset, or the end of a probe whose process died, is met without a message.
+A closed breaker costs a read before an attempt, and another after it. Who waits looks again when an attempt of its
+process has ended, and else after a second: what other processes do, or leave undone by their death, needs no message.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from ironflow_nb.journal.breaker_rows import ChangedBreaker, breakers_of
 from ironflow_nb.journal.ports import Durability, Reader, RunCommit
 
 LOOK_S: Final = 1.0
-PROBE_LOOK_S: Final = 0.05
-"""So soon who waits for the end of a probe looks again."""
 
 
 class BreakerGate:
@@ -32,7 +30,8 @@ class BreakerGate:
         self._rule = rule
         self._attempt = f"{session.run_id} {attempt.step} {attempt.number}"
         self._left_s: float | None = None
-        self._has_asked = False
+        self._is_half_open = self._is_probe = False
+        self._promise = Promise()
 
     def __str__(self) -> str:
         return f"breaker {self._rule.name}"
@@ -44,32 +43,27 @@ class BreakerGate:
             DefinitionError: a living process uses the breaker with other numbers.
         """
         with self._access.current() as reader:
-            state = breakers_of(reader).breaker(self._rule.name)
-            if state is not None:
-                self._refuse_other_numbers(reader, state)
-        is_known = state is not None and state == asked_with(state, self._rule, self._access.owner, 0)
-        self._has_asked = True
-        if state is not None and is_known and state.opened_at is None:
-            return None
-        self._change(self._met)
+            found = breakers_of(reader).breaker(self._rule.name)
+            if found is not None:
+                self._refuse_other_numbers(reader, found)
+            is_as_it_was = self._met(reader, found) == found
+        if not is_as_it_was:  # the first one who asks, one with other numbers, or the probe
+            self._change(self._met)
+        self._is_probe = self._left_s is None and self._is_half_open
         return self._left_s
 
     def _met(self, reader: Reader, found: BreakerState | None) -> BreakerState:
         """Return the breaker as it is after the attempt has asked; note for how long it has to wait."""
         now = self._access.clock.now()
         state = asked_with(found, self._rule, self._access.owner, now)
-        match state.status(now):
-            case BreakerStatus.CLOSED:
-                self._left_s = None
-            case BreakerStatus.OPEN:
-                self._left_s = min(state.left_s(now), LOOK_S)
-            case BreakerStatus.HALF_OPEN:
-                is_probed = state.probe is not None and self._access.is_owner_alive(reader, state.probe_owner)
-                if is_probed and state.probe != self._attempt:
-                    self._left_s = PROBE_LOOK_S
-                else:
-                    self._left_s = None
-                    return state.probed(self._attempt, now)
+        status = state.status(now)
+        self._left_s, self._is_half_open = None, status is BreakerStatus.HALF_OPEN
+        if status is BreakerStatus.OPEN:
+            self._left_s = min(state.left_s(now), LOOK_S)
+        elif self._is_half_open and state.probe != self._attempt:
+            if state.probe is None or not self._access.is_owner_alive(reader, state.probe_owner):
+                return state.probed(self._attempt, now)
+            self._left_s = LOOK_S
         return state
 
     def _refuse_other_numbers(self, reader: Reader, state: BreakerState) -> None:
@@ -83,8 +77,20 @@ class BreakerGate:
             )
 
     def when_open(self) -> Promise:
-        """See `Gate`: nobody tells, so it is asked again."""
-        return Promise()
+        """See `Gate`: it is kept when an attempt of this process has told the breaker something."""
+        if self._promise.is_done:
+            self._promise = Promise()
+        waiting = self._access.at_breakers.setdefault(self._rule.name, [])
+        if self._wake not in waiting:
+            waiting.append(self._wake)
+        return self._promise
+
+    def _wake(self) -> None:
+        with self._session.lock:
+            if not self._promise.is_done:
+                self._promise.succeed(None)
+        self._session.beside.begin_due()
+        self._session.wakeups.wake()
 
     def step_back(self) -> None:
         """See `Gate`."""
@@ -92,18 +98,23 @@ class BreakerGate:
 
     def leave(self, error: BaseException | None) -> None:
         """See `Gate`. An error after which no other try makes sense says nothing about what is called."""
-        if error is None:
-            self._tell(lambda state: state.succeeded(self._attempt, self._access.clock.now()))
-        elif getattr(error, "is_retryable", not isinstance(error, IronflowError)):
-            self._tell(lambda state: state.failed(self._attempt, self._access.clock.now()))
-        else:
+        is_failure = error is not None and getattr(error, "is_retryable", not isinstance(error, IronflowError))
+        if error is not None and not is_failure:
             self.drop()
-        self._has_asked = False
+            return
+        self._is_probe = False  # first: what the journal does not take now is not told once more
+        now = self._access.clock.now()
+        if error is None:
+            self._tell(lambda state: state.succeeded(self._attempt, now))
+        else:
+            self._tell(lambda state: state.failed(self._attempt, now))
+        for wake in self._access.at_breakers.pop(self._rule.name, ()):
+            wake()
 
     def drop(self) -> None:
-        """See `Gate`."""
-        if self._has_asked:
-            self._has_asked = False
+        """See `Gate`: only a probe keeps others from beginning."""
+        if self._is_probe:
+            self._is_probe = False
             self._tell(lambda state: state.dropped(self._attempt))
 
     def _tell(self, change: Callable[[BreakerState], BreakerState]) -> None:
