@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import ironflow_nb as iron
 from tests.kernel.kernels import Kernel
+from tests.waits.conftest import until
 
 pytestmark = [
     pytest.mark.kernel,
@@ -50,22 +52,33 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
         yield made
 
 
+def await_wait(kernel: Kernel, cell: str, *, is_async: bool) -> None:
+    """Wait until the cell says for what it waits: a plain call asks for the payload."""
+    if is_async:
+        kernel.await_text(cell, 'waiting for the signal "go" until')
+    else:
+        assert 'waiting for the signal "go" until' in kernel.prompted()
+
+
 @pytest.mark.parametrize("call", ["waiter()", "await waiter_async()"])
 def test_a_flow_that_waits_outlives_the_stop_button_and_its_kernel(kernel: Kernel, tmp_path: Path, call: str) -> None:
+    is_async = call.startswith("await")
     cell = kernel.send(call)
-    kernel.await_text(cell, 'waiting for the signal "go" until')
+    await_wait(kernel, cell, is_async=is_async)
     kernel.interrupt()
     shown = kernel.collect(cell)
     assert shown.error is not None
     assert "1 finished step is kept" in shown.traceback
-    kernel.await_text(kernel.send(call), 'waiting for the signal "go" until')
+    await_wait(kernel, kernel.send(call), is_async=is_async)
+    with iron.open(tmp_path / ".ironflow" / "journal.db", read_only=True):
+        until(lambda: list(iron.runs()["status"]) == ["waiting"])
     kernel.kill()
     with Kernel(tmp_path) as another:
         another.run("%load_ext ironflow_nb")
         another.run(CELL)
         assert another.run("print(*iron.runs()['status'])").text.split() == ["waiting"]
         cell = another.send(call)
-        another.await_text(cell, 'waiting for the signal "go" until')
+        await_wait(another, cell, is_async=is_async)
         subprocess.run([sys.executable, "-c", SENDER], cwd=tmp_path, check=True, timeout=60)
         shown = another.collect(cell)
         assert shown.error is None
