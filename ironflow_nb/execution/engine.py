@@ -243,6 +243,7 @@ class Engine:
                     session.flush()
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
+            session.wakeups.wake()  # a thread of the run that waits sees that the run has ended here
         self.sessions.clear()
         if self._background.waker is not None and not self.access.is_closed:
             with suppress(IronflowError):

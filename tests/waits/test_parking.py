@@ -347,3 +347,18 @@ def test_a_wait_that_ends_when_its_run_is_about_to_be_parked_is_not_lost(parking
     run = waiter.start(1)
     assert is_sent.wait(LIMIT_S)
     assert "came" in repr(run.result(LIMIT_S))
+
+
+@pytest.mark.parametrize("waiting", [one, one_async, branches, tasks, parent], ids=lambda each: each.fn.__name__)
+def test_a_closed_engine_leaves_no_thread_of_a_run_that_waits(tmp_path: Path, waiting: Any) -> None:
+    before = {*threading.enumerate()}
+    engine = engine_on(tmp_path)
+    with REGISTRY.replaced(engine):
+        run = waiting.start(1)
+        until(lambda: run.status is RunStatus.WAITING)
+    engine.close()
+    until(lambda: {*threading.enumerate()} <= before)
+    other = engine_on(tmp_path)
+    with REGISTRY.replaced(other):
+        assert list(iron.runs(flow=waiting)["status"]) == [RunStatus.WAITING]
+    other.close()

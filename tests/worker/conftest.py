@@ -54,6 +54,7 @@ def worker_on(path: Path, **options: Any) -> tuple[Engine, RunWorker]:
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Engine]:
     """Return the engine of the process that hands runs over."""
+    before = {*threading.enumerate()}  # simulated deaths leave threads behind
     BODIES.clear()
     GATE.renew()
     engine = engine_on(tmp_path)
@@ -61,7 +62,7 @@ def here(tmp_path: Path) -> Iterator[Engine]:
         yield engine
     GATE.set()
     engine.close()
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ironflow-run")])
+    until(lambda: not [each for each in {*threading.enumerate()} - before if each.name.startswith("ironflow-run")])
 
 
 @step

@@ -31,9 +31,6 @@ from tests.worker.conftest import (
     worker_on,
 )
 
-triage = iron.Graph("detached_triage").node("first", python=work, **{"with": {"n": "{{ input.n }}"}})
-
-
 BOTH = pytest.mark.parametrize("runnable", [plain, plain_async, parent], ids=["def", "async", "parent"])
 
 
@@ -52,6 +49,7 @@ def test_a_detached_run_is_pending_until_a_worker_executes_it(here: Engine, tmp_
 
 
 def test_a_detached_graph_is_executed_by_a_worker(here: Engine, tmp_path: Path) -> None:
+    triage = iron.Graph("detached_triage").node("first", python=work, **{"with": {"n": "{{ input.n }}"}})
     run = triage.start({"n": 4}, detach=True)
     assert run.status is RunStatus.PENDING
     assert "first" in run.diagram().text
@@ -61,19 +59,20 @@ def test_a_detached_graph_is_executed_by_a_worker(here: Engine, tmp_path: Path) 
 
 
 def test_a_worker_leaves_what_it_does_not_define_and_says_so_once(
-    here: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    here: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @flow(name="elsewhere")
+    @flow(name="of_another_notebook")
     def elsewhere() -> int:
         return 1
 
     runs = [elsewhere.options(fresh=True).start(detach=True) for _ in range(2)]
-    REGISTRY.forget("flow", "elsewhere")
+    REGISTRY.forget("flow", "of_another_notebook")
+    monkeypatch.setattr(REGISTRY, "_definitions", {key: REGISTRY._definitions[key] for key in [("flow", plain.name)]})
     engine, _ = worker_on(tmp_path)
     other = plain.start(1, detach=True)
     until(lambda: other.status is RunStatus.COMPLETED)
     assert {run.status for run in runs} == {RunStatus.PENDING}
-    said = [each.getMessage() for each in caplog.records if "elsewhere is due" in each.getMessage()]
+    said = [each.getMessage() for each in caplog.records if "of_another_notebook is due" in each.getMessage()]
     assert len(said) == 1
     assert f"flow {plain.name}" in said[0]
     assert "needs `work MODULE`" not in said[0]

@@ -28,6 +28,9 @@ MOST_DEATHS: Final = 5
 """A run fails when that many workers have died on it in a row, without a finished step in between."""
 _READ_AT_ONCE: Final = 1000
 
+_MOST_NAMED: Final = 20
+"""The definitions that the line about an undefined one names at most."""
+
 
 class RunWorker(Waker):
     """Claims the due work of the runs that this process defines; see `Waker`. `stop_claiming` is the begin of its end.
@@ -102,10 +105,11 @@ class RunWorker(Waker):
             self._undefined.add((run.kind, run.name))
             known, last = self.definitions(), run.name.rpartition(".")[2]
             is_near = any(re.split("[ .]", each)[-1] == last for each in known)
+            others = [f"and {len(known) - _MOST_NAMED} more"] if len(known) > _MOST_NAMED else []
             near = "; what is imported from a module needs `work MODULE`, a script or notebook `work FILE`"
             logger().warning(
                 "run %s of %s %s is due, and is left to a process that defines it; here are defined: %s%s",
-                run.run_id, run.kind, run.name, ", ".join(known), near if is_near else "",
+                run.run_id, run.kind, run.name, ", ".join(known[:_MOST_NAMED] + others), near if is_near else "",
             )  # fmt: skip
 
     # -- claiming ------------------------------------------------------------------------------------------------

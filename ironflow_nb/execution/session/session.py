@@ -92,6 +92,7 @@ class Session(RunLifecycle):
 
         Nothing of the flow goes on in it, and neither its time limits nor what asked it to stop count.
         """
+        self._write_definition()  # another process may have to undo a graph, and has its text from the journal only
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
             self.waits.leave((started,))
