@@ -106,14 +106,14 @@ class Engine:
                 atexit.register(self._exit)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
-        STREAMS.use(self)
         self._background.look_after(session)
+        STREAMS.use(self)
 
     def close_session(self, session: Session) -> None:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
         if not self.sessions:
-            STREAMS.release(self, is_main=self.threads.is_main())
+            STREAMS.release(is_main=self.threads.is_main())
 
     def wake_with(self, make: Callable[[Engine], LooksForWaits], *, replaces: bool = False) -> None:
         """Give the background thread what continues runs that wait without an owner; `make` makes it, once."""
@@ -170,6 +170,11 @@ class Engine:
             yield
         finally:
             self.waking.pop(run_id, None)
+
+    @property
+    def has_runs(self) -> bool:
+        """Return True if the background thread looks after any run, and the journal is there to keep what it does."""
+        return bool(self.sessions) and not self.access.is_closed
 
     def is_active(self) -> bool:
         """Return True if this process is executing any run."""
@@ -248,7 +253,7 @@ class Engine:
         if self._background.waker is not None and not self.access.is_closed:
             with suppress(IronflowError):
                 self._background.waker.finish()
-        STREAMS.release(self, is_main=self.threads.is_main())
+        STREAMS.release(is_main=self.threads.is_main())
         self._background.stop()
         if self._loop is not None:
             self._loop.close()

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.system.interrupts import INTERRUPTS
@@ -70,21 +71,33 @@ class HeardStream(CopyingStream):
             _HEARD.reset(token)
 
 
+class Hearer(Protocol):
+    """Whose runs are heard."""
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether runs go on that may write something."""
+        ...
+
+
 class CapturedStreams:
-    """The streams of the process, which are copied while anybody uses this.
+    """The streams of the process, which are copied while any of its users has runs.
+
+    Each is asked for that, and need not tell: its last run may end in its background thread, and it may be left in the
+    middle of runs.
 
     They are put in place by the thread that begins a run, and taken away by the main thread only: a redirection that
     it is about to make would be lost otherwise.
     """
 
     def __init__(self) -> None:
-        self._users: set[int] = set()
+        self._users: WeakValueDictionary[int, Hearer] = WeakValueDictionary()
         self._pid = os.getpid()
         self._handlers: tuple[CallHandlers, CallHandlers] | None = None
 
-    def use(self, user: object) -> None:
-        """Copy what is written to the current streams, until everybody who uses this has released it."""
-        self._users.add(id(user))
+    def use(self, user: Hearer) -> None:
+        """Copy what is written to the current streams, until no user has runs."""
+        self._users[id(user)] = user
         self._pid = os.getpid()
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -101,7 +114,7 @@ class CapturedStreams:
 
         What somebody has redirected meanwhile is not copied.
         """
-        for name in ("stdout", "stderr") if self._users else ():
+        for name in ("stdout", "stderr") if self._is_used() else ():
             stream = getattr(sys, name)
             is_own = stream is getattr(sys, f"__{name}__") or type(stream).__module__ == _OF_KERNELS
             if stream is not None and is_own:
@@ -110,10 +123,9 @@ class CapturedStreams:
     def _copy(self, name: str, stream: Any) -> None:
         setattr(sys, name, HeardStream(stream, partial(self._hear, name)))
 
-    def release(self, user: object, *, is_main: bool) -> None:
-        """Give the streams back after their last user, if that is the main thread."""
-        self._users.discard(id(user))
-        if self._users or not is_main:
+    def release(self, *, is_main: bool) -> None:
+        """Give the streams back if no user has runs, and that is the main thread."""
+        if self._is_used() or not is_main:
             return
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -151,7 +163,11 @@ class CapturedStreams:
 
     def _is_listening(self) -> bool:
         """Return False in a forked child, in which a thread that does not exist may seem to hold a lock."""
-        return bool(self._users) and os.getpid() == self._pid
+        return os.getpid() == self._pid and self._is_used()
+
+    def _is_used(self) -> bool:
+        users = [reference() for reference in self._users.valuerefs()]  # a copy: other threads may add some
+        return any(user is not None and user.has_runs for user in users)
 
 
 def _note(scope: RunContext, error: Exception) -> None:
