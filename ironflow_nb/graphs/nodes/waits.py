@@ -82,7 +82,7 @@ def _performed_by_the_run(_options: Options, _context: NodeContext) -> Any:
 
 DELAY: Final = Kind(
     name="delay",
-    description="waits for a time, or until an instant",
+    description="Waits for a time, or until an instant.",
     schema=options_schema(
         {"duration_s": _DURATION, "until": _INSTANT}, oneOf=[{"required": ["duration_s"]}, {"required": ["until"]}]
     ),
@@ -93,7 +93,7 @@ DELAY: Final = Kind(
 
 WAIT: Final = Kind(
     name="wait",
-    description="waits for a signal to the run, and gives its payload; for the first of several its name and payload",
+    description="Waits for a signal to the run, and gives its payload; for the first of several its name and payload.",
     schema=options_schema(
         {
             "signal": {"type": "string", "minLength": 1, "description": "The name of the signal."},
@@ -110,7 +110,7 @@ WAIT: Final = Kind(
 
 APPROVE: Final = Kind(
     name="approve",
-    description="asks a person, and gives true or false, one of the choices, or what fits the schema",
+    description="Asks a person, and gives true or false, one of the choices, or what fits the schema.",
     schema=options_schema(
         {
             "question": {"type": "string", "minLength": 1, "description": "The question."},
