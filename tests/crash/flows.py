@@ -86,7 +86,7 @@ def laned(n: int) -> int:
 
 @flow(lane=Lane("crashes", limit=1))
 def in_lanes() -> Any:
-    return laned(1), sleep(60), laned(2), work(3)
+    return acknowledged(1, laned(1)), sleep(60), acknowledged(2, laned(2)), acknowledged(3, work(3))
 
 
 @step(timeout_s=60, deadline_s="1d", retries=2)
@@ -301,9 +301,9 @@ def beside(n: int) -> int:
 def starts_others() -> bool:
     """Return True if each start has begun one run, whatever has died between its record and the run."""
     ids = {beside.start(1, detach=True).id for _ in range(2)}
-    work(1)
+    acknowledged(1, work(1))
     ids.add(beside.options(key="one").start(2, detach=True).id)
-    work(2)
+    acknowledged(2, work(2))
     return ids == set(runs(flow=beside.name)["run_id"])
 
 
