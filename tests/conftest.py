@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.steps.captured_streams import STREAMS
 from ironflow_nb.journal.ports import Durability, Journal
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
@@ -57,11 +58,12 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def ended_bodies() -> Iterator[None]:
-    """Let bodies that a test has abandoned end with it, and log that in no later test."""
+    """Let bodies that a test has abandoned end with it, log that in no later test, and give the streams back."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("ironflow-body-"):
             thread.join(30)
+    STREAMS.release(is_main=True)  # as the next run that ends on this thread would
 
 
 class Connection(sqlite3.Connection):
