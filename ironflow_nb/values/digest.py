@@ -170,6 +170,8 @@ class _Walk:
         kind = type(value)
         if isinstance(value, Resource):
             return {TAG: "resource", "c": class_name(type(value.wrapped))}
+        if _is_executor(value):
+            return {TAG: "resource", "c": "concurrent.futures.Executor"}  # where bodies run changes no result
         if hasattr(kind, "__ironflow_digest__"):
             return {TAG: "own", "c": class_name(kind), "v": _own_digest(value)}
         if isinstance(value, ONCE_ONLY):
@@ -355,6 +357,12 @@ def _wrapped(value: Any) -> Any:
     if isinstance(value, functools._lru_cache_wrapper):
         return value.__wrapped__
     return getattr(value, "fn", None) if hasattr(type(value), "__ironflow_definition__") else None
+
+
+def _is_executor(value: object) -> bool:
+    """Return True for a pool of threads or processes; who has one has loaded its module."""
+    module = sys.modules.get("concurrent.futures._base")
+    return module is not None and isinstance(value, module.Executor)
 
 
 def _own_digest(value: Any) -> str:

@@ -16,6 +16,7 @@ from ironflow_nb import flow, step
 from ironflow_nb.errors import DefinitionError, OutcomeUnknown, StepTimeout, WorkerLost
 from ironflow_nb.execution.engine import Engine
 from tests.executors.conftest import HoldingExecutor
+from tests.values.workshop import new_values
 from tests.waits.conftest import LIMIT_S, until
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -87,6 +88,16 @@ def test_another_executor_runs_no_step_again_and_nothing_of_it_is_recorded(threa
     assert "ThreadPoolExecutor" in where.options(executor=threads).getdoc()
     iron.engine().close()
     assert b"ThreadPoolExecutor" not in Path("journal.db").read_bytes()
+
+
+def test_a_pool_that_a_function_refers_to_does_not_identify_it(threads: ThreadPoolExecutor) -> None:
+    def digest_with(pool: ThreadPoolExecutor) -> object:
+        return new_values().digester.digest(lambda n: pool.submit(pow, n, 2).result())
+
+    with ThreadPoolExecutor(3) as other:
+        before = digest_with(other)
+        other.submit(len, ()).result(LIMIT_S)  # it has a thread now
+        assert digest_with(other) == before == digest_with(threads)
 
 
 def test_what_a_body_in_an_executor_calls_is_called_plainly(threads: ThreadPoolExecutor) -> None:

@@ -177,7 +177,7 @@ class Hasty(SimClock):
 
 
 @pytest.mark.usefixtures("lab")
-def test_a_run_that_was_fatal_error_a_budget_says_which_node_and_expression() -> None:
+def test_a_run_that_exceeded_a_budget_says_which_node_and_expression() -> None:
     graph = graph_of({"id": "big", "transform": "{{ input.x" + " | [@, @]" * 60 + " }}"})
     with pytest.raises(ExpressionFailed, match=r"^big: 'input\.x \| \[@, @\].*characters and values in all"):
         graph(x=1)
