@@ -238,7 +238,7 @@ def test_a_run_is_taken_from_a_worker_and_given_back(here: Engine, tmp_path: Pat
 
     engine, _ = worker_on(tmp_path)
     run = moved.start(detach=True)
-    until(lambda: 2 in BODIES)
+    until(lambda: 2 in BODIES and run.status is RunStatus.RUNNING)
     assert run.detach().status is RunStatus.RUNNING  # a worker has it
     run.pause()
     GATE.set()
