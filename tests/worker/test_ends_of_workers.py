@@ -90,6 +90,7 @@ def test_a_drained_worker_gives_up_what_it_works_on_and_leaves_what_waits_waitin
     other, _ = worker_on(tmp_path)
     assert waiting.result(LIMIT_S) == (1, 1)
     assert working.result(LIMIT_S) == (2, 3)
+    late.result(LIMIT_S)
     assert sorted(BODIES) == [0, 1, 2, 3]
     other.close()
 
