@@ -64,7 +64,7 @@ def test_a_process_that_is_open_starts_what_another_one_emits(open_engine: Engin
 
 
 def test_what_was_emitted_before_is_started_when_a_process_defines_the_flow(open_engine: Engine) -> None:
-    program(EMIT, open_engine).communicate()
+    event, _ = program(EMIT, open_engine).communicate()
 
     @flow(on="order.placed")
     def fulfil(order: dict[str, int]) -> int:
@@ -72,6 +72,7 @@ def test_what_was_emitted_before_is_started_when_a_process_defines_the_flow(open
 
     watch_what_is_due(open_engine)
     until(lambda: fulfil.last is not None and fulfil.last.status == "completed")
+    assert fulfil.runs()["key"].tolist() == [f"event order.placed {event.strip()}"]
 
 
 def test_what_a_process_claimed_and_did_not_begin_before_it_died_is_started_by_another(open_engine: Engine) -> None:
