@@ -287,7 +287,7 @@ def _read_class(kind: type) -> Reading:
 
 def own_methods(kind: type) -> list[types.FunctionType]:
     """Return the functions that the body of the class defines."""
-    found = (inner for value in vars(kind).values() for inner in functions_in(value))
+    found = (inner for value in [*vars(kind).values()] for inner in functions_in(value))
     return [each for each in found if is_written_in(each, kind)]
 
 

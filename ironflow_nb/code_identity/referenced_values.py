@@ -317,13 +317,16 @@ def _is_member(item: Any) -> bool:
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
-    """Return the direct items of the value by key or attribute; in sequences and sets the key is None."""
+    """Return the direct items of the value by key or attribute; in sequences and sets the key is None.
+
+    They are copied by one call in C: another thread may change the value meanwhile.
+    """
     kind, found = type(value), []
     base = next((base for base in _CONTAINERS if issubclass(kind, base)), None)
     if base in _MAPPINGS:
         found = list(islice(base.items(value), MOST + 1))
     elif base is not None:  # not by the `__iter__` of a user's class
-        found = [(None, item) for item in islice(base.__iter__(value), MOST + 1)]
+        found = [(None, item) for item in list(islice(base.__iter__(value), MOST + 1))]
     if kind is not base:
         state: Any = object.__getstate__(value)
         for part in state if isinstance(state, tuple) else (state,):

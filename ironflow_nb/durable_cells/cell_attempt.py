@@ -280,7 +280,7 @@ class CellAttempt:
         """Return the names that are bound to other objects than before; a magic does not show which it assigns."""
         uses, namespace = self._wanted.cell.uses, self._context.namespace
         known = {*uses.imports, *uses.defines, "In", "Out", "exit", "quit", "get_ipython"}
-        found = [name for name in namespace if not name.startswith("_") and name not in known]
+        found = [name for name in [*namespace] if not name.startswith("_") and name not in known]
         return [name for name in found if namespace[name] is not self._bound_before.get(name)]
 
     def _warn_of_unlisted_changes(self) -> None:

@@ -33,7 +33,8 @@ from ironflow_nb.values.stored_value import (
     value_id,
     value_of_parts,
 )
-from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
+from ironflow_nb.values.tagged import NOT_PLAIN, TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
+from ironflow_nb.values.undisturbed import undisturbed
 
 JSON: Final = "json"
 BYTES: Final = "bytes"
@@ -108,7 +109,7 @@ class ValueCodec:
         try:
             if is_plain(value):
                 return _stored(JSON, _ENCODER.encode(value), value)
-        except (UnicodeEncodeError, RecursionError):  # a lone surrogate, or a value that contains itself
+        except NOT_PLAIN:
             pass
         if isinstance(value, ONCE_ONLY):
             raise ValueNotStorable(refusal(value))
@@ -159,7 +160,7 @@ class ValueCodec:
 
     def _encode_pickle(self, value: object) -> StoredValue:
         try:
-            content = pickled(value, self.digester.code.note)
+            content = undisturbed(lambda value: pickled(value, self.digester.code.note), value)
             if has_numpy(value):
                 content = stable_pickle(content)
         except ValueNotStorable:  # its message already says what to do
@@ -236,7 +237,7 @@ class ValueCodec:
         """
         try:
             content = _ENCODER.encode(arguments) if is_plain(arguments) else None
-        except (UnicodeEncodeError, RecursionError):
+        except NOT_PLAIN:
             content = None
         if content is not None and len(content) <= INPUT_INLINE_LIMIT:  # the common case
             return [_record_of_inputs(content)]

@@ -30,7 +30,8 @@ from ironflow_nb.errors import ValueNotStorable
 from ironflow_nb.values.argument_types import Resource
 from ironflow_nb.values.classes import CodeKnowledge, adds_only_attributes, attributes, class_name
 from ironflow_nb.values.shared_parts import Extent, Numbering
-from ironflow_nb.values.tagged import TAG, Rules, Tree, is_made_of_parts, is_plain, tag, tag_by_class
+from ironflow_nb.values.tagged import NOT_PLAIN, TAG, Rules, Tree, is_made_of_parts, is_plain, tag, tag_by_class
+from ironflow_nb.values.undisturbed import is_disturbance, undisturbed
 
 
 class Provenance:
@@ -111,7 +112,7 @@ class Digester:
         try:
             if is_plain(value):
                 return Digested(digest_bytes(CANONICAL.encode(value)))
-        except (UnicodeEncodeError, RecursionError):  # the tagged form keeps lone surrogates
+        except NOT_PLAIN:
             pass
         for make in (_Walk, _NumberedWalk):
             walk = make(self)
@@ -173,7 +174,7 @@ class _Walk:
         if _is_executor(value):
             return {TAG: "resource", "c": "concurrent.futures.Executor"}  # where bodies run changes no result
         if hasattr(kind, "__ironflow_digest__"):
-            return {TAG: "own", "c": class_name(kind), "v": _own_digest(value)}
+            return {TAG: "own", "c": class_name(kind), "v": undisturbed(_own_digest, value)}
         if isinstance(value, ONCE_ONLY):
             if not self.depth:
                 raise ValueNotStorable(refusal(value))
@@ -188,11 +189,11 @@ class _Walk:
 
     def _tree_of(self, value: object) -> Tree:
         # The attributes of pandas arrays differ between versions.
-        state = None if is_of_numpy(value) else _state(value)
+        state = None if is_of_numpy(value) else undisturbed(_state, value)
         if state is not None:
             return self._object(value, "data", state)
         tree = self._by_class(value)
-        if tree is None and (parts := _reduced(value)) is not None:
+        if tree is None and (parts := undisturbed(_reduced, value)) is not None:
             return self._object(value, "reduced", parts)
         return self.opaque_tree(value) if tree is None else tree
 
@@ -274,25 +275,10 @@ class _Walk:
 
     def _container(self, value: Any) -> Tree | None:
         """Return the tree of a standard library container or of a subclass of a built-in type, else None."""
-        kind = type(value)
-        parts: Any = None
-        if kind is OrderedDict:
-            parts = list(value.items())
-        elif kind is defaultdict:
-            parts = [value.default_factory, dict(value)]
-        elif kind is deque:
-            parts = [value.maxlen, list(value)]
-        elif kind is types.MappingProxyType:
-            parts = [dict(value)]
-        elif isinstance(value, KeysView | ValuesView | ItemsView) and kind.__module__ == "builtins":
-            parts = [list(value)]
-        elif kind is memoryview:
-            parts = [value.format, list(value.shape), value.tobytes()]
-        else:
-            base = next((base for base in _READERS if isinstance(value, base)), None)
-            if base is not None and adds_only_attributes(kind, base):
-                parts = [base(_READERS[base](value)), object.__getstate__(value)]
-        return None if parts is None else {TAG: "built-in", "c": class_name(kind), "v": self._parts(value, parts)}
+        parts = undisturbed(_items_of_container, value)
+        if parts is None:
+            return None
+        return {TAG: "built-in", "c": class_name(type(value)), "v": self._parts(value, parts)}
 
     def opaque_tree(self, value: object) -> Tree:
         """Return a tree that stands for this very object in this process."""
@@ -383,6 +369,32 @@ def _is_filled(cell: types.CellType, function: types.FunctionType) -> bool:
         return False
 
 
+def _items_of_container(value: Any) -> list[Any] | None:
+    """Return the content of a standard library container or of a subclass of a built-in type, else None."""
+    kind = type(value)
+    parts: list[Any] | None = None
+    if kind is OrderedDict:
+        try:
+            parts = list(value.items())
+        except KeyError as error:  # a key that was removed meanwhile
+            raise RuntimeError("OrderedDict mutated during iteration") from error
+    elif kind is defaultdict:
+        parts = [value.default_factory, dict(value)]
+    elif kind is deque:
+        parts = [value.maxlen, list(value)]
+    elif kind is types.MappingProxyType:
+        parts = [dict(value)]
+    elif isinstance(value, KeysView | ValuesView | ItemsView) and kind.__module__ == "builtins":
+        parts = [list(value)]
+    elif kind is memoryview:
+        parts = [value.format, list(value.shape), value.tobytes()]
+    else:
+        base = next((base for base in _READERS if isinstance(value, base)), None)
+        if base is not None and adds_only_attributes(kind, base):
+            parts = [base(_READERS[base](value)), object.__getstate__(value)]
+    return parts
+
+
 def _state(value: Any) -> Any:
     """Return the state of an object that consists of its attributes only, or None."""
     kind = type(value)
@@ -405,7 +417,9 @@ def _reduced(value: Any) -> list[Any] | None:
         parts = [list(other) if isinstance(other, Iterator) else other for other in others]
     except ValueNotStorable:  # its message already says what to do
         raise
-    except Exception:  # noqa: BLE001 -- a foreign __reduce__ may raise anything
+    except Exception as error:  # a foreign __reduce__ may raise anything
+        if is_disturbance(error):
+            raise
         return None
     # The tree names the class already; among the parts it would count with its code.
     return [None if make is kind else make, [None if arg is kind else arg for arg in args], *parts]

@@ -105,7 +105,7 @@ def _unpickler() -> type[pickle.Unpickler]:
 def has_numpy(value: Any) -> bool:
     """Return True if the value is an array or a frame, or a list, tuple or dict that directly contains one."""
     kind = type(value)
-    items = value.values() if kind is dict else value if kind in {list, tuple} else (value,)
+    items = list(value.values()) if kind is dict else value if kind in {list, tuple} else (value,)
     return any(map(is_of_numpy, items))
 
 

@@ -37,6 +37,10 @@ _SHORT: Final = 8
 _DEEPEST: Final = 100
 """Levels of plain JSON; a deeper value may overflow the stack of its caller."""
 
+NOT_PLAIN: Final = (UnicodeEncodeError, RuntimeError, TypeError)
+"""What is raised for a value that the tagged form must take: it has a lone surrogate, is too deep, or is changed by
+another thread at that moment."""
+
 Tree = Any
 """A value that a JSON encoder writes without changes."""
 
@@ -44,7 +48,7 @@ Tree = Any
 def is_plain(value: Any) -> bool:
     """Return True if JSON restores the value exactly.
 
-    Lone surrogates are not looked for: the encoder refuses them.
+    Lone surrogates are not looked for: the encoder refuses them. See `NOT_PLAIN`.
     """
     kind = type(value)
     if kind is not dict and kind is not list:
@@ -296,12 +300,13 @@ def _untag_pandas_scalar(tree: dict[str, Tree]) -> Any:
 
 
 # -- containers --------------------------------------------------------------------------------------------------
+# Each container is copied by one call in C before its items are tagged: another thread may change it meanwhile.
 
 
 def _tag_list(value: Any, rules: Rules) -> Tree:
     rules.meet(value)
     part = rules.part
-    return [part(item, rules) for item in value]
+    return [part(item, rules) for item in value[:]]
 
 
 def _tag_tuple(value: Any, rules: Rules) -> Tree:
@@ -310,13 +315,13 @@ def _tag_tuple(value: Any, rules: Rules) -> Tree:
 
 def _tag_set(value: Any, rules: Rules) -> Tree:
     rules.meet(value)
-    items = [rules.key(item, rules) for item in value]
+    items = [rules.key(item, rules) for item in list(value)]
     return {TAG: type(value).__name__, "v": sorted(items, key=rules.encode)}
 
 
 def _tag_dict(value: Any, rules: Rules) -> Tree:
     rules.meet(value)
-    part = rules.part
+    value, part = value.copy(), rules.part
     if TAG not in value and all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in value):
         return {key: part(item, rules) for key, item in rules.items(value)}
     pairs = [[rules.key(key, rules), part(item, rules)] for key, item in rules.items(value)]
