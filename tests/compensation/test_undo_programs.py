@@ -237,7 +237,8 @@ def test_after_any_deaths_nothing_stands_that_can_be_undone(seed: int) -> None:
     dice, journal, clock = Random(f"deaths {SEED} {seed}"), MemoryJournal(), SimClock()
     for _ in range(3):
         dying = DyingJournal(journal, at_commit=dice.randrange(1, 30), moment=dice.choice(MOMENTS))
-        if kernel(dying, clock, program, main):
+        kernel(dying, clock, program, main)
+        if _is_failed(journal):  # an equal call would begin a new run
             break
     else:
         _finish(journal, clock, program, main)
