@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ironflow_nb.core.identity import Digest
@@ -212,18 +213,18 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 3]}..."
 
 
-class GraphDiagramMixin:
+class GraphDiagramMixin(ABC):
     """The diagram and its forms, for a class with a compiled graph."""
 
     @property
+    @abstractmethod
     def definition(self) -> CompiledGraph:
         """The compiled graph."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def definition_id(self) -> Digest:
         """The identity of the definition, as a digest."""
-        raise NotImplementedError
 
     def to_mermaid(self) -> str:
         """Return the diagram of the graph as Mermaid source."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ironflow_nb.triggers.schedule import Schedule
 
 
-class Startable:
+class Startable(ABC):
     """A flow or graph. A subclass translates between calls and recorded arguments."""
 
     name: str
@@ -33,21 +34,21 @@ class Startable:
         return self.trigger.events if self.trigger is not None else frozenset()
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """The style: flow, graph."""
-        raise NotImplementedError
 
+    @abstractmethod
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """Return the request to the engine for the call, and the call of the body."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments of the call that was recorded with these arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _start(self, engine: Engine, request: RunRequest, body: FlowCall) -> Run[Any]:
         """Begin or continue the run in the background."""
-        raise NotImplementedError
 
     def schedule(  # noqa: PLR0913 -- the options of a schedule; keyword-only
         self,

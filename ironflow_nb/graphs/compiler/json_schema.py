@@ -48,6 +48,20 @@ PATTERN_TEXTS: Final = {
 }
 """The patterns in words, for messages."""
 
+TEXT: Final = {"type": "string", "minLength": 1}
+
+
+def _named(**properties: Any) -> dict[str, Any]:
+    """Return the schema of a name, or of an object with a name and some of these properties."""
+    whole = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name"],
+        "properties": {"name": TEXT, **properties},
+    }
+    return {"anyOf": [TEXT, whole]}
+
+
 COMMON: Final[Mapping[str, Any]] = {
     "id": {
         "type": "string",
@@ -91,37 +105,11 @@ COMMON: Final[Mapping[str, Any]] = {
         "description": "a node without id that undoes it if the run fails; it sees what the node sees, and its output",
     },
     "lane": {
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["name"],
-                "properties": {
-                    "name": {"type": "string", "minLength": 1},
-                    "limit": {"type": "integer", "minimum": 1},
-                    "rate": {"type": "string", "minLength": 1},
-                    "burst": {"type": "integer", "minimum": 1},
-                    "key": {"type": "string", "minLength": 1},
-                },
-            },
-        ],
+        **_named(limit={"type": "integer", "minimum": 1}, rate=TEXT, burst={"type": "integer", "minimum": 1}, key=TEXT),
         "description": "the lane in which it waits for a place; key is a JMESPath expression over its options",
     },
     "breaker": {
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["name"],
-                "properties": {
-                    "name": {"type": "string", "minLength": 1},
-                    "failures": {"type": "integer", "minimum": 1},
-                    "open_s": {"type": "number", "exclusiveMinimum": 0},
-                },
-            },
-        ],
+        **_named(failures={"type": "integer", "minimum": 1}, open_s={"type": "number", "exclusiveMinimum": 0}),
         "description": "the breaker that it shares: after failures in a row nothing begins for open_s seconds",
     },
 }
