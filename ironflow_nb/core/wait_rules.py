@@ -65,6 +65,17 @@ def signal_name(name: object) -> str:
     return name
 
 
+def signal_id(given: object) -> str:
+    """Return the id that a sender gives its signal.
+
+    Raises:
+        ValueError: it is no text that can be shown.
+    """
+    if not isinstance(given, str) or not given or not given.isprintable():
+        raise ValueError(f"the id of a signal is a text of one line, not {given!r}")
+    return given
+
+
 class WaitKind(StrEnum):
     """The kind of a wait."""
 

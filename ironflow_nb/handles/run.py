@@ -10,9 +10,8 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import CLOSED, RunKind, RunStatus, StepStatus
-from ironflow_nb.core.wait_rules import signal_name
-from ironflow_nb.errors import JournalError, RunFinished, StepNotFound, ValueUnreadable
+from ironflow_nb.core.status import RunKind, RunStatus, StepStatus
+from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.open_questions import answer_question
@@ -184,24 +183,24 @@ class Run(Generic[T]):
         ask_to_stop(self._engine, self.id, StopRequest.DETACH)
         return self
 
-    def signal(self, name: str, payload: object = None) -> Self:
+    def signal(self, name: str, payload: object = None, *, id: str | None = None) -> Self:
         """Send a signal to the run, from any process; return at once. `wait_for` in its flow gets the payload.
 
         It is kept until a wait for it begins, and ends one wait.
 
+        Args:
+            name: what the flow waits for.
+            payload: what it gets.
+            id: the sender's own id of this signal: sent again, also after the run has ended, it is the same signal.
+
         Raises:
             RunFinished: the run is completed or cancelled.
-            ValueError: no signal can have that name, or the run is of a decider, which takes commands.
+            DuplicateKey: a signal with that id had another name or payload.
+            ValueError: no signal can have that name or id, or the run is of a decider, which takes commands.
             ValueNotStorable: no codec takes the payload.
         """
-        engine, checked = self._engine, signal_name(name)
-        engine.flush()
-        run, status = run_and_status(engine, self.id)
-        if status in CLOSED:
-            raise RunFinished(f"run {self.id} is {status.value}, so it waits for no signal any more", run_id=self.id)
-        if run is not None and run.kind == RunKind.DECIDER:
-            raise ValueError(f"run {self.id} is of decider {run.name}, which takes commands: {run.name}.send(...)")
-        send_signal(engine, self.id, checked, payload)
+        self._engine.flush()
+        send_signal(self._engine, self.id, name, payload, id)
         return self
 
     def answer(self, value: object, step: object = None) -> Self:

@@ -22,6 +22,7 @@ from ironflow_nb.journal.schema import (
     OBSERVATIONS,
     PROJECTIONS,
     SCHEMA_VERSION,
+    SIGNAL_IDS,
     STEPS,
     TELEMETRY,
     TRIGGERS,
@@ -64,6 +65,12 @@ def schema_4(database: Database) -> None:
 def schema_5(database: Database) -> None:
     """Add the tables of schedules and of events that start flows, of what attempts report, of lanes and of breakers."""
     _add(database, TRIGGERS + TELEMETRY + LANES + BREAKERS)
+
+
+@MIGRATIONS(transactional=False)
+def schema_6(database: Database) -> None:
+    """Add the table of the ids that senders gave their signals."""
+    _add(database, SIGNAL_IDS)
 
 
 def _add(database: Database, script: str) -> None:

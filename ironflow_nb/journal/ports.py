@@ -100,6 +100,15 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     signal_id: int | None = None
 
 
+class SignalId(msgspec.Struct, frozen=True, kw_only=True):
+    """The id that its sender gave a signal: the run has one signal of that id. `payload` is the digest of that."""
+
+    run_id: RunId
+    caller_id: str
+    name: str
+    payload: Digest
+
+
 class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
     """The newest result of a step with ``cache=``, for all runs. One with an owner is being computed by it.
 
@@ -390,6 +399,10 @@ class Reader(Protocol):
         """Return the reads of another room, made by `kind`, of the same moment."""
 
 
+Check = Callable[[Reader], object] | None
+"""What reads at the moment of a transaction, and raises an error to stop it."""
+
+
 class Journal(Protocol):
     """An append-only store of runs.
 
@@ -425,11 +438,12 @@ class Journal(Protocol):
         """Write the lease alone, as a sign of life."""
 
     def send(
-        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
-    ) -> None:
+        self, signal: Signal, payload: StoredValue | None = None, *, known: SignalId | None = None, check: Check = None
+    ) -> SignalId | None:
         """Put a signal with its payload into the mailbox of its run. The owner notices it by the change token.
 
-        `check` reads in the same transaction; if it raises, nothing is written.
+        If it is `known` by an id, and the run has had a signal of that id, received or not, return what that was and
+        write nothing. Else `check` reads in the same transaction; if it raises, nothing is written.
         """
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:

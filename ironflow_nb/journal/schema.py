@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 RUNS: Final = """
 -- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -412,6 +412,17 @@ CREATE TABLE breakers (
 );
 """
 
+SIGNAL_IDS: Final = """
+-- The ids that senders gave their signals: a run has one signal of an id, and this is what it was.
+CREATE TABLE signal_ids (
+    run_id TEXT NOT NULL,
+    caller_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (run_id, caller_id)
+) WITHOUT ROWID;
+"""
+
 DDL: Final = (
     RUNS
     + STEPS
@@ -423,6 +434,7 @@ DDL: Final = (
     + TELEMETRY
     + BREAKERS
     + LANES
+    + SIGNAL_IDS
     + INDEXES
     + VIEWS
 )

@@ -12,7 +12,18 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal import sqlite_lanes
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, LaneChange, Lease, Reader, RunCommit, Signal
+from ironflow_nb.journal.ports import (
+    CachedResult,
+    Check,
+    Durability,
+    IsTaken,
+    LaneChange,
+    Lease,
+    Reader,
+    RunCommit,
+    Signal,
+    SignalId,
+)
 from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
@@ -91,19 +102,22 @@ class DatabaseJournal(ABC):
             self._writing().execute(sql.LEASES.put, sql.LEASES.values(lease))
 
     def send(
-        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
-    ) -> None:
+        self, signal: Signal, payload: StoredValue | None = None, *, known: SignalId | None = None, check: Check = None
+    ) -> SignalId | None:
         """See the port."""
         commit = RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,))
         with self._guard:
             connection = self._writing(Durability.POWER)
             self._write_files([commit])
             with transaction(connection):
+                if known is not None and (earlier := _put_signal_id(connection, known)):
+                    return earlier
                 if check is not None:
                     check(SqliteReader(connection, self.files))
                 _write_commit(connection, commit)
                 connection.execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
+        return None
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""
@@ -210,6 +224,15 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
             execute(sql.CACHED.put, sql.CACHED.values(cached))
     for signal_id in commit.taken:
         execute(sql.TAKE_SIGNAL, (commit.events[-1].version, signal_id))
+
+
+def _put_signal_id(connection: sqlite3.Connection, known: SignalId) -> SignalId | None:
+    """Keep the id of a signal; if its run has one of that id, return that."""
+    key = known.run_id, known.caller_id
+    if earlier := sql.SIGNAL_IDS.first(connection, "WHERE run_id = ? AND caller_id = ?", key):
+        return earlier
+    connection.execute(sql.SIGNAL_IDS.put, sql.SIGNAL_IDS.values(known))
+    return None
 
 
 def _write_run(connection: sqlite3.Connection, run: RunRow, before: RunRow | None, in_row: _InRow) -> None:

@@ -18,7 +18,7 @@ from ironflow_nb.core.identity import Digest, RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, StoredDefinition
+from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, SignalId, StoredDefinition
 from ironflow_nb.journal.table import Table, columns, insert
 from ironflow_nb.values.codecs import INPUTS, JSON
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, verified_content
@@ -159,5 +159,6 @@ EVENTS: Final = Table("events", EventRow, generated=["position"], read=lambda ro
 DEFINITIONS: Final = Table("definitions", StoredDefinition, ["definition_id"], update=["source", "diagram"])
 LEASES: Final = Table("leases", Lease, ["owner"])
 SIGNALS: Final = Table("signals", Signal, generated=["signal_id"])
+SIGNAL_IDS: Final = Table("signal_ids", SignalId)
 CACHED: Final = Table("cached", CachedResult, ["identity", "code"])
 WORK: Final = Table("work", QueueItem, ["run_id", "kind", "key"], generated=["work_id"])

@@ -63,7 +63,7 @@ class IronflowMagics(Magics):
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
         %ironflow waiting                             the open questions of all runs               iron.waiting()
         %ironflow answer RUN VALUE [--step STEP]      answer one: yes, 3, a text, JSON, a variable run.answer(VALUE)
-        %ironflow signal RUN NAME [PAYLOAD]           send a signal, with JSON or a text           run.signal(NAME)
+        %ironflow signal RUN NAME [PAYLOAD] [--id ID]   send a signal, with JSON or a text         run.signal(NAME)
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
         %ironflow schedules [NAME] [--pause | --resume | --remove]   schedules as a DataFrame      iron.schedules()
@@ -232,10 +232,11 @@ def _signal(magics: IronflowMagics, words: list[str]) -> Any:
     parser.add_argument("run")
     parser.add_argument("name")
     parser.add_argument("payload", nargs="*")
+    parser.add_argument("--id")
     given = parser.parse_args(words)
     text = " ".join(given.payload)
     try:
-        return magics.find_run(given.run).signal(given.name, read_payload(text) if text else None)
+        return magics.find_run(given.run).signal(given.name, read_payload(text) if text else None, id=given.id)
     except ValueError as error:
         raise UsageError(f"%ironflow signal: {error}") from None
 

@@ -17,13 +17,12 @@ from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.core.wait_rules import NEVER
-from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.breaker_rows import BreakerReader
 from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
     CachedResult,
     CallKey,
+    Check,
     Durability,
     EventColumns,
     EventRow,
@@ -36,18 +35,18 @@ from ironflow_nb.journal.ports import (
     RunCommit,
     Select,
     Signal,
+    SignalId,
     SiteTally,
     StepTally,
     StoredDefinition,
 )
-from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_breakers import MemoryBreakers
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_lanes import MemoryLanes
+from ironflow_nb.testing.memory_signals import MemorySignals
 from ironflow_nb.testing.memory_telemetry import MemoryTelemetry
 from ironflow_nb.testing.memory_triggers import MemoryTriggers
 from ironflow_nb.testing.memory_work import MemoryWork
-from ironflow_nb.triggers.trigger_rows import TriggerReader
 from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
 
 if TYPE_CHECKING:
@@ -72,14 +71,11 @@ class MemoryJournal:
         self._row_values: dict[RowKey, dict[ValueId, StoredValue]] = {}
         self._definitions: dict[Digest, StoredDefinition] = {}
         self._leases: dict[str, Lease] = {}
-        self._signals: dict[int, Signal] = {}
         self._cached: dict[tuple[Digest, Digest], CachedResult] = {}
-        self._mailbox = MemoryWork()
-        self._lanes = MemoryLanes()
+        self._signals, self._mailbox, self._lanes = MemorySignals(), MemoryWork(), MemoryLanes()
         self._deciders = MemoryDeciders(self._events, self._runs)
         self._triggers, self._breakers = MemoryTriggers(), MemoryBreakers()
         self._telemetry = MemoryTelemetry(self._running_site)
-        self._n_signals = 0
         self._n_changes = 0
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -140,8 +136,7 @@ class MemoryJournal:
             self._definitions[definition.definition_id] = definition
         if entry.run is not None:
             self._runs[entry.run_id] = entry.run
-        for signal_id in entry.taken:
-            self._signals.pop(signal_id, None)
+        self._signals.take(entry.taken)
         self._mailbox.write(entry)
         self._deciders.put(entry.run_id, entry.additions)
         self._triggers.put(entry.additions, self._mailbox)
@@ -189,7 +184,7 @@ class MemoryJournal:
 
     def ended_waits(self, now: int) -> list[QueueItem]:
         """See the port."""
-        return self._mailbox.ended_waits(now, [(each.run_id, each.name) for each in list(self._signals.values())])
+        return self._mailbox.ended_waits(now, [(each.run_id, each.name) for each in self._signals.pending()])
 
     def starts(self, of: Collection[str]) -> list[QueueItem]:
         """See the port."""
@@ -206,11 +201,8 @@ class MemoryJournal:
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
-        found = {
-            DeciderReader: self._deciders, TriggerReader: self._triggers, TelemetryReader: self._telemetry,
-            BreakerReader: self._breakers,
-        }[kind]  # type: ignore[index]  # fmt: skip
-        return cast("E", found)
+        own = self._deciders, self._triggers, self._telemetry, self._breakers
+        return cast("E", next(each for each in own if isinstance(each, cast("type", kind))))
 
     def _running_site(self, run_id: RunId, step: StepRef, attempt: int) -> str | None:
         row = self._steps.get(run_id, {}).get((step, attempt))
@@ -225,15 +217,17 @@ class MemoryJournal:
         self._leases[lease.owner] = lease
 
     def send(
-        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
-    ) -> None:
+        self, signal: Signal, payload: StoredValue | None = None, *, known: SignalId | None = None, check: Check = None
+    ) -> SignalId | None:
         """See the port."""
+        if known is not None and (earlier := self._signals.known(known)):
+            return earlier
         if check is not None:
             check(self)
         self._put_rows(RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,)))
-        self._n_signals += 1
-        self._signals[self._n_signals] = replace(signal, signal_id=self._n_signals)
+        self._signals.put(signal, known)
         self._n_changes += 2
+        return None
 
     def release(self, *owners: str) -> None:
         """See the port."""
@@ -277,10 +271,10 @@ class MemoryJournal:
             other._events, other._positions = list(self._events), dict(self._positions)
             other._values, other._definitions = dict(self._values), dict(self._definitions)
             other._row_values = dict(self._row_values)
-            other._leases, other._signals = dict(self._leases), dict(self._signals)
-            other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
-            other._triggers, other._breakers = self._triggers.copy(), self._breakers.copy()
-            other._lanes = self._lanes.copy()
+            other._leases, other._cached = dict(self._leases), dict(self._cached)
+            other._signals, other._mailbox = self._signals.copy(), self._mailbox.copy()
+            other._triggers, other._lanes = self._triggers.copy(), self._lanes.copy()
+            other._breakers = self._breakers.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
             other._telemetry = self._telemetry.copy(other._running_site)
             if n_changes == self._n_changes and not n_changes % 2:
@@ -430,7 +424,7 @@ class MemoryJournal:
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""
-        return [signal for signal in list(self._signals.values()) if signal.run_id in run_ids]
+        return [signal for signal in self._signals.pending() if signal.run_id in run_ids]
 
     def leases(self) -> dict[str, Lease]:
         """See the port."""

@@ -12,6 +12,7 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution import REGISTRY, Clock, Engine, SystemClock, SystemThreads, is_async
 from ironflow_nb.journal.ports import (
     CachedResult,
+    Check,
     Durability,
     IsTaken,
     Journal,
@@ -20,6 +21,7 @@ from ironflow_nb.journal.ports import (
     Reader,
     RunCommit,
     Signal,
+    SignalId,
 )
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -86,11 +88,11 @@ class DyingJournal:
         self.journal.write_lease(lease)
 
     def send(
-        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
-    ) -> None:
+        self, signal: Signal, payload: StoredValue | None = None, *, known: SignalId | None = None, check: Check = None
+    ) -> SignalId | None:
         """See the port."""
         self._refuse_dead()
-        self.journal.send(signal, payload, check=check)
+        return self.journal.send(signal, payload, known=known, check=check)
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""

@@ -9,7 +9,7 @@ from ironflow_nb.core.events import RunContinued, RunInterrupted, TimerFired, de
 from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import CachedResult, Durability, Journal, RunCommit, Select, Signal
+from ironflow_nb.journal.ports import CachedResult, Durability, Journal, Reader, RunCommit, Select, Signal, SignalId
 from tests.contracts.histories import (
     STRANGER,
     A,
@@ -253,6 +253,32 @@ class JournalContract:
         journal.send(sent[0])
         with journal.current() as reader:
             assert reader.signals([A])[-1].signal_id not in ids
+
+    def test_a_run_has_one_signal_of_an_id_of_its_sender_received_or_not(
+        self, journal: Journal, other_handle: Journal
+    ) -> None:
+        def known(run: RunId, payload: int = 1) -> SignalId:
+            return SignalId(run_id=run, caller_id="a", name="paid", payload=digest(payload))
+
+        def refuse(reader: Reader) -> None:
+            raise LookupError
+
+        paid = Signal(run_id=A, name="paid", sent_at=1)
+        with pytest.raises(LookupError):
+            journal.send(paid, known=known(A), check=refuse)
+        assert journal.send(paid, known=known(A)) is None
+        assert journal.send(replace(paid, run_id=B), known=known(B)) is None
+        assert journal.send(paid) is None
+        assert other_handle.send(paid, known=known(A, 2), check=refuse) == known(A)
+        with journal.reading() as reader:
+            first = reader.signals([A])[0].signal_id
+            assert first is not None
+            assert len(reader.signals([A])) == 2
+            assert len(reader.signals([B])) == 1
+        journal.append([replace(one_run(A), taken=(first,))], durability=FAST)
+        assert other_handle.send(paid, known=known(A)) == known(A)
+        with other_handle.reading() as reader:
+            assert len(reader.signals([A])) == 1
 
     def test_a_result_for_all_runs_is_there_once_it_was_computed(self, journal: Journal, other_handle: Journal) -> None:
         author, claim = (

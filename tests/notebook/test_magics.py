@@ -333,9 +333,10 @@ def test_questions_are_listed_and_answered_by_what_is_typed(shell: Shell) -> Non
     shell.fine("n = 7")
     shell.fine("%ironflow answer run n")
     assert complete("%ironflow signal ") == [run.id]
-    shell.fine("""%ironflow signal run go '{"a": 1}'""")
+    shell.fine("""%ironflow signal run go '{"a": 1}' --id a""")
     assert run.result(60) == (True, "bob", 7, {"a": 1})
     assert "completed, so it waits for no" in shell.run("%ironflow answer run yes").refused()
+    assert "another payload" in shell.run("%ironflow signal run go 8 --id a").refused()
     assert "the package's own" in shell.run("%ironflow signal run ironflow:cancel").refused()
 
 

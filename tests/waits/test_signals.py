@@ -83,6 +83,75 @@ def test_the_first_sent_goes_to_the_first_wait_and_each_is_consumed_once(lab: La
     assert len({data["signal_id"] for data in received["data"]}) == 3
 
 
+@BOTH
+def test_a_signal_with_an_id_is_one_signal_however_often_it_is_sent(lab: Lab, waiter: Any) -> None:
+    run = waiter.start()
+    for _ in range(2):
+        run.signal("go", {"a": 1, "b": {2, 3}}, id="line 4")
+    run.signal("go", {"b": {3, 2}, "a": 1}, id="line 4")
+    assert run.result(LIMIT_S) == {"a": 1, "b": {2, 3}}
+    run.signal("go", {"a": 1, "b": {2, 3}}, id="line 4")
+    assert list(run.events()["type"]).count("SignalReceived") == 1
+    with pytest.raises(iron.errors.RunFinished):
+        run.signal("go", {"a": 1}, id="line 5")
+    with pytest.raises(iron.errors.DuplicateKey):
+        run.signal("go", {"a": 1}, id="line 4")
+
+
+def test_an_id_with_another_payload_or_name_is_refused_and_the_first_signal_stays(lab: Lab) -> None:
+    @flow
+    def two() -> list[Any]:
+        return [iron.wait_for("paid"), iron.wait_for("paid")]
+
+    run = two.start()
+    run.signal("paid", 20, id="line 4")
+    with pytest.raises(
+        iron.errors.DuplicateKey, match=r"the id 'line 4' and another payload; .* with an id of its own"
+    ):
+        run.signal("paid", 21, id="line 4")
+    with pytest.raises(iron.errors.DuplicateKey, match=r"and the name 'paid'"):
+        run.signal("cancelled", 20, id="line 4")
+    other = two.start()
+    other.signal("paid", 21, id="line 4")  # of another run
+    run.signal("paid", 20, id="line 5")
+    assert run.result(LIMIT_S) == [20, 20]
+    other.signal("paid", 22)
+    assert other.result(LIMIT_S) == [21, 22]
+
+
+@pytest.mark.parametrize("given", ["", 7, "two\nlines"])
+def test_what_is_no_id_of_a_signal_is_refused(lab: Lab, given: Any) -> None:
+    run = one.start()
+    with pytest.raises(ValueError, match="the id of a signal is a text of one line, not"):
+        run.signal("go", id=given)
+    run.signal("go")
+    assert run.result(LIMIT_S) is None
+
+
+IDENTIFIED = """
+import sys
+import ironflow_nb as iron
+with iron.open(sys.argv[1]):
+    for n in range(20):
+        iron.get_run(sys.argv[2]).signal("paid", n, id=f"line {n}")
+"""
+
+
+def test_of_equal_signals_that_two_processes_send_at_once_one_is_received(tmp_path: Path) -> None:
+    @flow
+    def several() -> list[Any]:
+        return [*(iron.wait_for("paid") for _ in range(20)), iron.wait_for("paid", timeout_s=0.01)]
+
+    with iron.open(tmp_path / "journal.db"):
+        run = several.start()
+        command = [sys.executable, "-c", IDENTIFIED, str(tmp_path / "journal.db"), run.id]
+        senders = [subprocess.Popen(command) for _ in range(2)]
+        assert [sender.wait(LIMIT_S) for sender in senders] == [0, 0]
+        with pytest.raises(iron.WaitTimeout):
+            run.result(LIMIT_S)
+        assert [run.value(f"iron.wait_for[{n}]") for n in range(20)] == list(range(20))
+
+
 def test_branches_that_wait_for_one_name_get_one_signal_each(lab: Lab) -> None:
     @flow
     def several() -> list[Any]:

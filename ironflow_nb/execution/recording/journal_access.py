@@ -25,6 +25,7 @@ from ironflow_nb.execution.system.threads import BackgroundErrors
 from ironflow_nb.journal.ports import (
     Addition,
     CachedResult,
+    Check,
     Durability,
     Journal,
     LaneChange,
@@ -33,6 +34,7 @@ from ironflow_nb.journal.ports import (
     Reader,
     RunCommit,
     Signal,
+    SignalId,
     StoredDefinition,
 )
 from ironflow_nb.values.codecs import ValueCodec
@@ -229,15 +231,16 @@ class JournalAccess:
         payload: StoredValue | None = None,
         *,
         sent_by: str | None = None,
-        check: Callable[[Reader], object] | None = None,
-    ) -> None:
-        """Send a signal to the owner of a run; by default this engine has sent it. For `check` see the port."""
+        known: SignalId | None = None,
+        check: Check = None,
+    ) -> SignalId | None:
+        """Send a signal to the owner of a run; by default this engine has sent it. For the rest see the port."""
         payload_id = None if payload is None else payload.value_id
         with self.lock:
             self._refuse_closed()
             sent_at, sent_by = self.clock.now(), sent_by or self.owner
             signal = Signal(run_id=run_id, name=name, sent_at=sent_at, sent_by=sent_by, payload_id=payload_id)
-            self.journal.send(signal, payload, check=check)
+            return self.journal.send(signal, payload, known=known, check=check)
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of stored values; return the number of values that exist."""

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import CLOSED, RunKind
+from ironflow_nb.core.wait_rules import signal_id, signal_name
+from ironflow_nb.errors import DuplicateKey, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs.wake import watch
 from ironflow_nb.execution.session.answers import send_answer
 from ironflow_nb.execution.session.wait_state import settle_waits
+from ironflow_nb.journal.ports import Reader, Select, SignalId
 
 
-def send_signal(engine: Engine, run_id: RunId, name: str, payload: object) -> None:
+def send_signal(engine: Engine, run_id: RunId, name: object, payload: object, caller_id: object = None) -> None:
     """Put a signal into the mailbox of the run. Its owner takes it; in this process at once.
 
     Raises:
+        RunFinished: the run is completed or cancelled.
+        DuplicateKey: a signal of that id was another one.
+        ValueError: no signal can have that name or id, or the run is of a decider.
         ValueNotStorable: no codec takes the payload.
     """
+    checked, known = signal_name(name), None
     stored = None if payload is None else engine.codecs.store(payload)[0]
-    engine.access.send(run_id, name, stored)
+    if caller_id is not None:
+        digest = engine.digester.digest(payload).digest
+        known = SignalId(run_id=run_id, caller_id=signal_id(caller_id), name=checked, payload=digest)
+    earlier = engine.access.send(run_id, checked, stored, known=known, check=partial(_refuse, run_id))
+    if earlier is not None:
+        if earlier != known:
+            other = "another payload" if earlier.name == checked else f"the name {earlier.name!r}"
+            raise DuplicateKey(
+                f"run {run_id} has had a signal with the id {caller_id!r} and {other}; the same id is the same signal. "
+                "Send this one with an id of its own",
+                run_id=run_id,
+                key=earlier.caller_id,
+            )
+        return
     _settle(engine, run_id)
+
+
+def _refuse(run_id: RunId, reader: Reader) -> None:
+    """Raise an error if the run takes no signals (any more)."""
+    for run in reader.runs(Select(run_ids=[run_id])):
+        if run.status in CLOSED:
+            raise RunFinished(f"run {run_id} is {run.status}, so it waits for no signal any more", run_id=run_id)
+        if run.kind == RunKind.DECIDER:
+            raise ValueError(f"run {run_id} is of decider {run.name}, which takes commands: {run.name}.send(...)")
 
 
 def answer_waiting(engine: Engine, row: StepRow, payload: object) -> None:
