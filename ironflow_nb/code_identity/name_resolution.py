@@ -12,12 +12,13 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from ironflow_nb.code_identity.code_parts import Untracked, UntrackedReason
-from ironflow_nb.code_identity.definitions import SUPER, Chain, is_code, is_definition, wrapped_by
+from ironflow_nb.code_identity.definitions import SUPER, Chain, is_code, is_definition, own_methods, wrapped_by
 from ironflow_nb.code_identity.guards import MISSING, Guards
 from ironflow_nb.code_identity.referenced_values import Members, is_constant, may_have_members, members_now
 from ironflow_nb.code_identity.source import is_user_class, is_user_function, is_user_module
@@ -165,12 +166,47 @@ class NameResolver:
             yield from self._alias(value, name)
         elif is_code(value):
             yield from self._function(value, name, owner)
+            if attributes and isinstance(value, types.FunctionType) and is_user_function(value):
+                yield from self._function_attribute(value, name, attributes)
         elif is_constant(value):
             yield Constant(name, value)
-            if isinstance(value, Enum) and _is_followed(value, attributes):
-                yield from self._class(type(value), attributes, name)
+            yield from self._code_of_constant(value, name, attributes)
         else:
             yield from self._data(value, name)
+
+    def _code_of_constant(self, value: Any, name: str, attributes: Sequence[str] = ()) -> Iterator[Target]:
+        """Yield the code of members of enums, and of objects of a user's class, that are constants or in one."""
+        if isinstance(value, Enum):
+            if attributes[:1] in (["value"], ["_value_"]):
+                if not is_constant(value._value_):
+                    yield from self.follow(value._value_, f"{name}.value", attributes[1:])
+            elif _is_followed(value, attributes):
+                yield from self._class(type(value), attributes, name)
+            elif not attributes:  # handed on: other code may call its methods, and needs no other member
+                yield from self._methods(type(value))
+        elif isinstance(value, tuple | frozenset):
+            for each in value:
+                yield from self._code_of_constant(each, name)
+        elif is_user_class(type(value)):
+            yield CodeReference(type(value))
+
+    def _methods(self, kind: type) -> Iterator[Target]:
+        """Yield the methods of a class of the user's, without what else its body says."""
+        for base in filter(is_user_class, kind.__mro__):
+            self.watch.attributes(base)
+            for method in sorted(own_methods(base), key=attrgetter("__qualname__")):
+                yield CodeReference(method, base)
+
+    def _function_attribute(
+        self, function: types.FunctionType, name: str, attributes: Sequence[str]
+    ) -> Iterator[Target]:
+        """Yield the code in an attribute of a function; other data there is mostly what the code itself counts."""
+        attribute, found = f"{name}.{attributes[0]}", self.watch.item(vars(function), attributes[0])
+        if is_code(found) or isinstance(found, type) or may_have_members(found):
+            yield from self.follow(found, attribute, attributes[1:])
+        elif found is not MISSING:
+            self.watch.only_type(vars(function), attributes[0])
+            yield _untracked_data(attribute, found)
 
     def _alias(self, value: Any, name: str) -> Iterator[Target]:
         """Yield the text of a generic type, such as ``list[Box]`` or ``Literal["a"]``, and the classes in it."""
@@ -280,8 +316,8 @@ def _untracked_data(name: str, value: object, *, is_changed: bool = False) -> Un
 def _is_followed(member: Enum, attributes: Sequence[str]) -> bool:
     """Return True if the code may use more of the member than its name and value."""
     if not attributes:
-        return callable(member) or not is_constant(member.value)
-    return not {"name", "value"}.issuperset(attributes)
+        return callable(member) or not is_constant(member._value_)
+    return attributes[0] != "name"
 
 
 def _wrapped_function(value: Any) -> Any:

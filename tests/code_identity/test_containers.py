@@ -199,6 +199,70 @@ def test_containers_that_contain_themselves_end() -> None:
     assert "first" in [part.name for part in track(namespace["loop"]).parts]
 
 
+HOLDERS = """
+import enum, functools, pathlib
+def add(x): return x + 1
+class Box:
+    def open(self, x): return x + 2
+class Way(enum.Enum):
+    PARTIAL = functools.partial(add)
+    SEVERAL = (add, "up")
+    KIND = (Box,)
+class Speaking(enum.Enum):
+    LOW = 1
+    def say(self, x): return x + 3
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+    def say(self, x): return x + 3
+class Place(pathlib.PurePosixPath):
+    def say(self, x): return x + 3
+CHOSEN = Way.SEVERAL
+LEVELS = ("low", (Speaking.LOW,))
+HOME = Place("a")
+def say(level, x): return level.say(x)
+def with_attribute(x): return with_attribute.handler(x)
+with_attribute.handler = add
+with_attribute.table = {"a": add}
+with_attribute.n_calls = 0
+
+def of_partial(x): return Way.PARTIAL.value(x)
+def of_several(x): return Way.SEVERAL.value[0](x)
+def of_kind(x): return Way.KIND.value[0]().open(x)
+def of_chosen(x): return CHOSEN.value[0](x)
+def handed_on(x): return say(Speaking.LOW, x)
+def in_tuple(x): return LEVELS[1][0].say(x)
+def of_flag(x): return (Right.READ | Right.WRITE).say(x)
+def of_path(x): return HOME.say(x)
+def of_attribute(x): return with_attribute(x)
+def of_table(x): return with_attribute.table["a"](x)
+"""
+HELD = {
+    "x + 1": {"of_partial", "of_several", "of_chosen", "of_attribute", "of_table"},
+    "x + 2": {"of_kind"},
+    "x + 3": {"handed_on", "in_tuple", "of_flag", "of_path"},
+}
+
+
+@pytest.mark.parametrize("edited", HELD)
+def test_an_edit_of_what_a_constant_or_a_function_holds_changes_the_step(edited: str) -> None:
+    names = set.union(*HELD.values())
+    before, after = run(HOLDERS), run(HOLDERS.replace(edited, f"{edited} + 100"))
+    assert {each for each in names if track(before[each]).digest != track(after[each]).digest} >= HELD[edited]
+    assert {each for each in names if track(before[each]).digest != track(run(HOLDERS)[each]).digest} == set()
+
+
+def test_a_number_that_a_function_holds_is_data_and_named() -> None:
+    namespace = run(HOLDERS + "def counted(x): return with_attribute.n_calls\n")
+    tracker = Tracker(namespace["counted"])
+    before = tracker.current()
+    namespace["with_attribute"].n_calls += 1
+    assert tracker.current() is before
+    assert "with_attribute.n_calls" in before.data
+    namespace["with_attribute"].handler = namespace["say"]
+    assert tracker.current().digest != before.digest
+
+
 @pytest.mark.parametrize("edit", ["number + 2", "number - 1"])
 def test_a_member_of_an_enum_that_is_called_is_followed_to_its_code(edit: str) -> None:
     source = """

@@ -44,7 +44,7 @@ EDITS = [
     ("the arguments of an object", "point = Point(1)", "point = Point(2)", set()),
     ("the value of a member", "RED = 1", "RED = 3", {"color", "label"}),
     ("another member", "BLUE = 2", "BLUE = 3", set()),
-    ("a method of a member", "self.name.lower()", "self.name.upper()", {"label"}),
+    ("a method of a member", "self.name.lower()", "self.name.upper()", {"color", "label"}),
     ("a method of a dataclass", "abs(self.x) * RATE", "abs(self.x) + RATE", {"point", "object"}),
     ("a field of a dataclass", "x: int = 0\n", "x: int = 1\n", {"point", "object"}),
     ("the factory of a field", "default_factory=list", "default_factory=dict", {"point", "object"}),
