@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from types import UnionType
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
@@ -91,14 +91,27 @@ def _excuses(on: Any) -> Any:
         ValueError: `on` is neither; it would never allow another try.
     """
     is_several = isinstance(on, list | tuple | set | frozenset)
-    classes = tuple(on) if is_several else get_args(on) if isinstance(on, UnionType) else (on,)
+    classes = tuple(on) if is_several else get_args(on) if get_origin(on) in {UnionType, Union} else (on,)
     if classes and all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
         return classes
-    if on is None or (callable(on) and not isinstance(on, type) and not iscoroutinefunction(on)):
+    if on is None or (get_origin(on) is None and _takes_one(on)):
         return on
     raise ValueError(
         f"on is a class of exceptions, several of them in a list, or a function of the exception, not {on!r}"
     )
+
+
+def _takes_one(function: Any) -> bool:
+    """Return True for a function that can be asked about an exception."""
+    if not callable(function) or isinstance(function, type) or iscoroutinefunction(function):
+        return False
+    try:
+        signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # one that is made in C need not say what it takes
+        return True
+    return True
 
 
 def _is_within(number: float, least: float, most: float) -> bool:

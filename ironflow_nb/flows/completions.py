@@ -26,6 +26,7 @@ from ironflow_nb.execution import (
     begin_branch,
     call_body,
     durable_calls,
+    failure_of,
     gathered,
     is_collected,
 )
@@ -104,9 +105,12 @@ def _outcome(branch: Callable[[], Any] | StepFuture[Any], *, collects: bool) -> 
     try:
         return branch.result() if isinstance(branch, StepFuture) else call_body(branch, (), {})
     except Exception as error:
-        if not (collects and is_collected(error)):
-            raise
-        return error
+        failure = failure_of(error, "a branch")
+        if collects and is_collected(error):
+            return failure
+        if failure is not error:
+            raise failure from error
+        raise
 
 
 def gather_async(awaitables: Sequence[Any], on_error: str) -> Coroutine[Any, Any, list[Any]]:

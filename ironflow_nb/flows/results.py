@@ -151,6 +151,12 @@ class MapResult(Sequence[T]):
             raise IndexError(f"{self._name}.map(...) has {n_items} results, and none at index {index}") from None
         return self._read(chosen) if isinstance(chosen, int) else [self._read(each) for each in chosen]
 
+    @property
+    def __array__(self) -> Any:
+        """Raise the failure that ended the map: numpy, which asks for this first, would take the map for one object."""
+        len(self)
+        raise AttributeError("__array__")
+
     def __await__(self) -> Generator[Any, Any, list[T]]:
         if self._fanout is not None and not self._fanout.is_finished():
             yield from durable_calls.wait_for_async(self._fanout.context, self._fanout.is_finished).__await__()

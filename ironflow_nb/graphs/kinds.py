@@ -137,6 +137,10 @@ Wait: TypeAlias = Callable[[Options, float | None], WaitCall]
 """Returns what a node waits for, from its options and its time limit. It may raise a `ValueError`."""
 
 
+RETRY_KEYS: Final = frozenset({"on_status", "on_methods"})
+"""Keys of ``retry`` that are about requests."""
+
+
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work node.
 
@@ -162,6 +166,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     needs: Callable[[Options], Iterable[Need]] = needs_nothing
     is_outside: bool = False
     version: int = 1
+    retry_keys: frozenset[str] = frozenset()
+    """Those of `RETRY_KEYS` that the work reads."""
     wait: Wait | None = None
     """What the node waits for, if it waits in place of work."""
     function: Callable[..., Any] | None = None
@@ -220,6 +226,7 @@ def kind_from_function(
         perform=perform,
         shorthand=_shorthand(parameters),
         is_outside=True,
+        retry_keys=RETRY_KEYS,
         function=plain,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -64,9 +64,9 @@ class Sweepable(Protocol):
 class Sweep:
     """The runs of many rows, which go on in the background.
 
-    `runs` has the run of each row that was begun, and `frame()` the inputs, the status and the results of all rows. To
-    interrupt `wait()` interrupts the sweep: no row begins any more, and those at work stop at their next step. The cell
-    run again goes on with it.
+    Iterating yields the run of each row once it was begun, `runs` has those that were begun by now, and `frame()` the
+    inputs, the status and the results of all rows. To interrupt `wait()` interrupts the sweep: no row begins any more,
+    and those at work stop at their next step. The cell run again goes on with it.
     """
 
     def __init__(self, engine: Engine, name: str, given: GivenRows, rows: Sequence[SweptRow], concurrency: int) -> None:
@@ -149,20 +149,16 @@ class Sweep:
         Raises:
             ResultTimeout: some are after `timeout_s`; they go on.
         """
-        wakeup = self._engine.threads.wakeup()
-        self._waiting.append(wakeup)
-        try:
-            if not self._wait(wakeup, timeout_s):
-                raise ResultTimeout(f"{self!r} did not end within {timeout_s:g} s; it goes on", name=self.name)
-        finally:
-            self._waiting.remove(wakeup)
+        if not self._wait(lambda: self.is_over, timeout_s):
+            raise ResultTimeout(f"{self!r} did not end within {timeout_s:g} s; it goes on", name=self.name)
         return self
 
-    def _wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
-        clock = self._engine.clock
+    def _wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        clock, wakeup = self._engine.clock, self._engine.threads.wakeup()
         ends_s = None if timeout_s is None else clock.monotonic() + timeout_s
+        self._waiting.append(wakeup)
         try:
-            while not self.is_over:
+            while not is_done():
                 left_s = None if ends_s is None else ends_s - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
@@ -171,6 +167,8 @@ class Sweep:
             if not isinstance(error, Exception):
                 self._interrupt(type(error).__name__)
             raise
+        finally:
+            self._waiting.remove(wakeup)
         return True
 
     def pause(self) -> Self:
@@ -247,8 +245,11 @@ class Sweep:
                 self._engine.clock.wait(self._wakeup, LOOK_S if looks_again or self._todo else None)
         finally:
             self._is_coordinated = False
-            for wakeup in list(self._waiting):
-                wakeup.set()
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        for wakeup in list(self._waiting):
+            wakeup.set()
 
     def _is_done(self) -> bool:
         """Return True if no row is at work or to begin; then another thread may coordinate further ones."""
@@ -305,6 +306,7 @@ class Sweep:
             with self._lock:
                 self._at_work.pop(row.number, None)
             self._wakeup.set()
+        self._wake_waiting()
 
     def _follow(self, row: SweptRow, session: Session) -> None:
         """Have this thread woken when this continuation of the run ends; one that was parked has several."""
@@ -321,7 +323,20 @@ class Sweep:
         return bundle_of_counts(self.name, lambda: self.counts)
 
     def __iter__(self) -> Iterator[Run[Any]]:
-        return iter(self.runs)
+        """Yield the run of each row, in their order, once it was begun; not of rows that were stopped before.
+
+        Raises:
+            Exception: what a row failed with before it had a run.
+        """
+        for row in self._rows:
+            self._wait(partial(self._is_settled, row))
+            if row.run_id is not None:
+                yield Run(self._engine, row.run_id)
+            elif row.error is not None:
+                raise row.error
+
+    def _is_settled(self, row: SweptRow) -> bool:
+        return row.run_id is not None or row.error is not None or self.is_over
 
     def __repr__(self) -> str:
         from ironflow_nb.handles.sweep_picture import text_of

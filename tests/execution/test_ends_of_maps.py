@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+import ironflow_nb as iron
 from ironflow_nb import flow, step
 from tests.conftest import Lab
 
@@ -41,6 +43,8 @@ READINGS: dict[str, Callable[[Iterable[int]], Any]] = {
     "index": lambda found: found.index(1000),  # type: ignore[attr-defined]
     "count": lambda found: found.count(1000),  # type: ignore[attr-defined]
     "slice": lambda found: found[1:],  # type: ignore[index]
+    "array": lambda found: np.array(found).size,
+    "unique": lambda found: len(np.unique(found)),  # type: ignore[call-overload]
     "chained": lambda found: sum(double.map(found)),
     "chained beside": lambda found: sum(double.map(each for each in found)),
 }
@@ -114,6 +118,39 @@ def test_a_builtin_map_over_a_step_does_not_end_early(lab: Lab) -> None:
     for each in main, twice:
         with pytest.raises(RuntimeError, match="raised StopIteration"):
             each()
+
+
+@pytest.mark.parametrize("way", ["gather", "collected", "as_completed", "beside a future", "outside of a flow"])
+def test_a_branch_that_raises_what_iterators_end_with_ends_no_iterator(lab: Lab, way: str) -> None:
+    def branch() -> int:
+        return next(iter(LISTS[2]))
+
+    ways: dict[str, Callable[[], Any]] = {
+        "gather": lambda: iron.gather(branch),
+        "collected": lambda: [error for error in iron.gather(branch, on_error="collect") if not raised(error)],  # type: ignore[func-returns-value]
+        "as_completed": lambda: [each.result() for each in iron.as_completed([branch])],
+        "beside a future": lambda: iron.gather(double.submit(1), branch),
+        "outside of a flow": lambda: iron.gather(branch),
+    }
+
+    def raised(error: Any) -> None:
+        raise error
+
+    @flow
+    def main() -> list[Any]:
+        return list(map(lambda _: ways[way](), [1]))  # noqa: C417 -- a StopIteration would end it
+
+    with pytest.raises(RuntimeError, match="a branch raised StopIteration"):
+        main.fn() if way == "outside of a flow" else main()
+
+
+def test_a_map_is_an_array_as_its_list_is(lab: Lab) -> None:
+    @flow
+    def main() -> list[Any]:
+        parsed = parse.map(ROWS[:2])
+        return [np.array(parsed).tolist(), float(np.mean(parsed)), np.asarray(parsed, dtype=float).tolist()]
+
+    assert main() == [[1, 2], 1.5, [1.0, 2.0]]
 
 
 def test_an_index_error_of_the_items_themselves_fails_the_run(lab: Lab) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from inspect import signature
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 
@@ -24,6 +25,7 @@ async def is_worth_it(error: BaseException) -> bool:
 
 
 ON: list[Any] = [ValueError, (ValueError,), [OSError, ValueError], {ValueError}, OSError | ValueError, Exception]
+ON += [Union[OSError, ValueError], partial(lambda kind, error: isinstance(error, kind), ValueError)]  # noqa: UP007
 
 
 @pytest.mark.parametrize("on", [*ON, lambda error: isinstance(error, ValueError)])
@@ -43,7 +45,8 @@ def test_a_retry_takes_exceptions_in_every_usual_way(lab: Lab, world: World, on:
 
 
 @pytest.mark.parametrize(
-    "on", ["ValueError", ValueError(), ["ValueError"], [ValueError, "OSError"], [], (), int, [int], 5, is_worth_it],
+    "on", ["ValueError", ValueError(), ["ValueError"], [ValueError, "OSError"], [], (), int, [int], 5, is_worth_it,
+          Union[ValueError, None], lambda: True, lambda error, n: True, partial(isinstance, 1, int)],  # noqa: UP007
 )  # fmt: skip
 def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any) -> None:
     with pytest.raises(ValueError, match="on is a class of exceptions, several of them in a list"):

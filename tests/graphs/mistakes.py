@@ -11,7 +11,7 @@ from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.catalog import NODE_KINDS
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.kinds import RETRY_KEYS, Kind, NodeContext, Options, options_schema
 
 
 def said(definition: str | Mapping[str, Any]) -> list[str]:
@@ -61,5 +61,7 @@ def fetching(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         required=["url"],
     )
-    kind = Kind(name="fetch", description="fetches", schema=schema, perform=perform, shorthand="url")
+    kind = Kind(
+        name="fetch", description="fetches", schema=schema, perform=perform, shorthand="url", retry_keys=RETRY_KEYS
+    )
     monkeypatch.setitem(REGISTRY.registered[NODE_KINDS], "fetch", kind)

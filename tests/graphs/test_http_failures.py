@@ -354,6 +354,11 @@ def test_with_fail_on_status_false_what_may_pass_is_tried_again_and_the_last_ans
     assert asked_in_a_run(url, http=options, retry={"delay_s": 0.01})["status_code"] == 404
     url = server.answers("/listed", replying(404), replying(200, {"yes": 1}))
     assert asked_in_a_run(url, http=options, retry={"delay_s": 0.01, "on_status": [404]})["body"] == {"yes": 1}
+    url = server.answers("/pending", replying(202), replying(202), replying(200, {"done": 1}))
+    assert asked_in_a_run(url, http={}, retry={"delay_s": 0.01, "on_status": [202]})["body"] == {"done": 1}
+    url = server.answers("/still", replying(202, {"n": 2}))
+    still = asked_in_a_run(url, http={}, retry={"attempts": 2, "delay_s": 0.01, "on_status": [202]})
+    assert (still["status_code"], still["body"]) == (202, {"n": 2})
     url = server.answers("/once", replying(503, {"a": 1}))
     n_before = len(server.seen)
     assert asked_in_a_run(url, http=options)["status_code"] == 503

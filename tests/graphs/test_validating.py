@@ -188,7 +188,8 @@ def test_nodes_that_wait_for_each_other_are_named_and_nothing_is_said_of_what_th
         ("retry", {"max_delay_s": 1e9}, "must be at most 86400"),
         ("retry", {"factor": 0.5}, "must be at least 1"),
         ("retry", {"jitter": 2}, "must be at most 1"),
-        ("retry", {"on_status": [99]}, "must be at least 100"),
+        ("retry", {"on_status": [503]}, "on_status is about requests, and a python node sends none"),
+        ("retry", {"on_methods": ["GET"]}, "on_methods is about requests, and a python node sends none"),
         ("retry", {"attempt": 3}, "'attempt' is not known here; did you mean attempts?"),
         ("timeout_s", 0, "must be more than 0"),
         ("timeout_s", -1, "must be more than 0"),
@@ -237,6 +238,8 @@ def test_options_are_checked_with_expressions_for_what_is_not_known_yet() -> Non
         "'foo' is not known here (there are: url, method, times, json, headers)",
     ]
     assert one(fetch={}) == ["url is missing"]
+    assert one(fetch="x", retry={"on_status": [202, 503]}) == []
+    assert one(fetch="x", retry={"on_status": [99]}) == ["must be at least 100"]
     assert one(fetch={"url": "x", "headers": {"a": 1}}) == ["must be a text, not a whole number"]
 
 

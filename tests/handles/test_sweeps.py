@@ -85,6 +85,20 @@ def test_each_row_is_a_run_and_the_frame_has_inputs_and_results(lab: Lab, swept:
     assert found.run_id.tolist() == [run.id for run in sweep.runs]
 
 
+def test_who_iterates_gets_the_run_of_every_row_also_of_those_that_are_still_to_begin(lab: Lab) -> None:
+    sweep = trial.sweep(range(5), concurrency=1)
+    assert [run.result(LIMIT_S)["sum"] for run in sweep] == [10, 11, 12, 13, 14]
+    assert [run.id for run in sweep] == [run.id for run in sweep.runs]
+
+
+def test_who_iterates_over_a_sweep_that_is_paused_gets_the_runs_that_were_begun(lab: Lab) -> None:
+    sweep = holding.sweep(range(3), concurrency=1)
+    first = next(iter(sweep))
+    sweep.pause()
+    GATE.set()
+    assert [run.id for run in sweep] == [first.id]
+
+
 def test_rows_are_dicts_tuples_and_single_arguments(lab: Lab) -> None:
     found = trial.sweep([{"a": 1}, (2, 3), 4]).wait(LIMIT_S).frame()
     assert found["sum"].tolist() == [11, 5, 14]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.execution.definitions.parameters import closure_of
-from ironflow_nb.execution.session.attempts import PromisedWork
+from ironflow_nb.execution.session.attempts import PromisedWork, failure_of
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import wait
 from ironflow_nb.execution.steps.fan_out import is_collected
@@ -52,7 +52,7 @@ class Branch(PromisedWork):
         try:
             value = call_body(self._function, (), {})
         except BaseException as raised:  # noqa: BLE001 -- whatever it is, it is the flow's to raise
-            error = raised
+            error = failure_of(raised, "a branch")
         self._end(value, error)
 
     def read(self) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.time_limits import Limit
 from ironflow_nb.errors import IronflowError, WorkerLost
-from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.session.attempts import Attempt, failure_of
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
@@ -77,6 +77,8 @@ class RemoteBody(LimitedBody):
             outcome = await self._outcome(driver, wakeup, body)
         try:
             return result_of_worker(outcome) if self._n_submitted else outcome
+        except StopIteration as error:  # which no coroutine can raise
+            raise failure_of(error, f"step {self._attempt.spec.name}") from error
         except KeyboardInterrupt as interrupt:  # a kernel interrupts its workers, too
             raise RunStopped(StopRequest.INTERRUPT, "KeyboardInterrupt") from interrupt
 
@@ -115,7 +117,7 @@ class RemoteBody(LimitedBody):
         if self._n_submitted or isinstance(error, BrokenExecutor):  # a body in another process raises nothing itself
             what = f"{self._attempt.step} was lost with its worker: {type(error).__name__}: {error}"
             raise self._lost(what) from error
-        raise error
+        raise failure_of(error, f"step {self._attempt.spec.name}")
 
     def _submit(self, wake: Callable[[], None], body: Body) -> Future[Any]:
         def call_in(executor: Executor) -> Callable[[], Any]:

@@ -44,6 +44,7 @@ from ironflow_nb.graphs.kinds import (
     PYTHON,
     PYTHON_KEYS,
     RESERVED_NAMES,
+    RETRY_KEYS,
     Kind,
 )
 from ironflow_nb.graphs.language.data import Tree
@@ -307,7 +308,7 @@ class _GraphCompiler:
             after=after,
             path=path,
             when=None if when is None else self._tasks.test(when, (*path, "when"), scope.without_secrets("when")),
-            retry=self._retry(retry_options or {}, data, path),
+            retry=self._retry(retry_options or {}, data, path, name),
             retry_options=retry_options or {},
             timeout_s=timeout_s,
             deadline_s=deadline_s,
@@ -392,7 +393,10 @@ class _GraphCompiler:
             part = {"type": "object", "properties": json_schema.CONTROL[name], "required": json_schema.REQUIRED[name]}
             self._check(path, part, own_data)
 
-    def _retry(self, options: Mapping[str, Any], data: Mapping[str, Any], path: DataPath) -> Retry:
+    def _retry(self, options: Mapping[str, Any], data: Mapping[str, Any], path: DataPath, name: str | None) -> Retry:
+        read = self._kinds[name].retry_keys if name and name in self._kinds else frozenset()
+        for key in sorted(RETRY_KEYS.intersection(options) - read) if name else ():
+            self.findings.add((*path, "retry", Key(key)), f"{key} is about requests, and a {name} node sends none")
         known = {
             key: options[key] for key in ("attempts", "delay_s", "factor", "max_delay_s", "jitter") if key in options
         }

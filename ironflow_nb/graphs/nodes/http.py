@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import HOST_PATTERN, Need
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
+from ironflow_nb.graphs.kinds import RETRY_KEYS, Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.http_messages import (
     BodyTooLarge,
@@ -225,7 +225,7 @@ class _Exchange:
         if is_refused:
             message = f"{self._describe_response(response)}; fail_on_status: false would take that as the result"
             raise self._status_error(message, response, output=output)
-        if not response.is_success and self._context.retry and self._is_status_retried(response):
+        if self._context.retry and self._is_status_retried(response):  # 202 as well, if on_status has it
             error = self._status_error(self._describe_response(response), response)
             error.fallback = output
             raise error
@@ -351,4 +351,5 @@ HTTP: Final = Kind(
     shorthand="url",
     needs=_needs,
     is_outside=True,
+    retry_keys=RETRY_KEYS,
 )
