@@ -39,7 +39,7 @@ CODE_LIMIT = 500
 N_OFFERED = 107
 ENGINE_LINES = 14_526
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_830
+TRACKING_LINES = 1_860
 
 
 @cache
