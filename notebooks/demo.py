@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -34,39 +35,41 @@ def main() -> int:
     FOLDER.mkdir(parents=True)
     say(f"executing {NOTEBOOK.name} in a kernel; it will be killed once {KILL_AFTER} steps are finished")
     begun = time.monotonic()
-    execute(nbformat.read(NOTEBOOK, as_version=4), kill_after=KILL_AFTER)
+    execute(nbformat.read(NOTEBOOK, as_version=4), FOLDER, dies_when=lambda: len(finished_steps()) >= KILL_AFTER)
     finished, n_bodies = finished_steps(), len(bodies())
     say(f"kernel killed with SIGKILL after {time.monotonic() - begun:.1f} s: {len(finished)} steps were finished")
     with journal():
         say(f"the run is {iron.runs(limit=1)['status'][0]}; starting a new kernel and running all cells again")
     begun = time.monotonic()
-    notebook = execute(nbformat.read(NOTEBOOK, as_version=4))
+    notebook = execute(nbformat.read(NOTEBOOK, as_version=4), FOLDER)
     say(f"completed after {time.monotonic() - begun:.1f} s in the second kernel")
     return report(notebook, finished, n_bodies)
 
 
-def execute(notebook: nbformat.NotebookNode, *, kill_after: int | None = None) -> nbformat.NotebookNode:
-    """Execute the notebook in a fresh kernel; with `kill_after`, kill that kernel once so many steps are finished."""
+def execute(
+    notebook: nbformat.NotebookNode, folder: Path, *, dies_when: Callable[[], bool] | None = None
+) -> nbformat.NotebookNode:
+    """Execute the notebook in a fresh kernel in that folder; with `dies_when`, kill that kernel as soon as it is so."""
     client = NotebookClient(
-        notebook, timeout=TIMEOUT_S, extra_arguments=QUIET, resources={"metadata": {"path": str(FOLDER)}}
+        notebook, timeout=TIMEOUT_S, extra_arguments=QUIET, resources={"metadata": {"path": str(folder)}}
     )
-    if kill_after is None:
+    if dies_when is None:
         return client.execute()
     with client.setup_kernel():
         assert client.km is not None
         pid = client.km.provisioner.process.pid
-        threading.Thread(target=kill_when, args=(pid, kill_after), daemon=True).start()
+        threading.Thread(target=kill_when, args=(pid, dies_when), daemon=True).start()
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
         except DeadKernelError:
             return notebook
-    raise SystemExit("the kernel was not killed: the survey ended too soon")
+    raise SystemExit("the kernel was not killed: the notebook ended too soon")
 
 
-def kill_when(pid: int, n_finished: int) -> None:
-    """Kill the process as soon as so many steps are finished."""
-    while len(finished_steps()) < n_finished:
+def kill_when(pid: int, is_so: Callable[[], bool]) -> None:
+    """Kill the process as soon as it is so."""
+    while not is_so():
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
 
 import ironflow_nb as iron
-from notebooks import renew
+from notebooks import demo, renew
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -43,6 +45,17 @@ PROMISED = {
         "restored spread",
         "yearly: edited line 2 of `yearly`; it runs again",
         "input table changed",
+    ],
+    "03_long_running": [
+        "Charge 200 invoices, 47,283.73 in all?",
+        "agreement: completed",
+        "sweep of settle: 200 rows: ✓ 200 completed",
+        "196  450.65  completed",
+        "200 invoices were charged, each of them once, 47,283.73 in all",
+        "237 requests, at most ",
+        "237 attempts of charge, at most ",
+        "{'by': 'transfer'}",
+        "[except iron.WaitTimeout] ✓ remind: ",
     ],
     "04_graphs": [
         "%%graph mistaken: 4 things are wrong",
@@ -203,3 +216,33 @@ def test_the_demo_survives_the_death_of_its_kernel(tmp_path: Path) -> None:
     executed = nbformat.read(tmp_path / "build" / "demo" / "01_first_flow.ipynb", as_version=4)
     assert "none finished twice" in "".join(str(cell.get("outputs", "")) for cell in executed.cells)
     assert (tmp_path / "build" / "demo" / "01_first_flow.html").stat().st_size > 50_000
+
+
+@pytest.mark.notebook
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_sweep_whose_kernel_is_killed_three_times_charges_each_invoice_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    stored = nbformat.read(ROOT / "notebooks" / "03_long_running.ipynb", as_version=4)
+    ledger = tmp_path / "ledger.jsonl"
+
+    def has_charged(n: int) -> bool:
+        return ledger.exists() and ledger.read_text().count("\n") >= n
+
+    for n in (20, 90, 160):
+        demo.execute(stripped(stored), tmp_path, dies_when=partial(has_charged, n))
+    notebook = renew.executed(stripped(stored), tmp_path)
+
+    told = "".join(text(output) for cell in code_cells(notebook) for output in cell.outputs)
+    assert "200 invoices were charged, each of them once, 47,283.73 in all" in told
+    assert "completed before and reused" in told
+    keys = [json.loads(line)["key"] for line in ledger.read_text().splitlines()]
+    assert sorted(keys) == sorted(f"2026-11, invoice {number}" for number in range(1, 201))
+    with iron.open(tmp_path / ".ironflow" / "journal.db", read_only=True):
+        runs, attempts = iron.runs(), iron.attempts()
+    settled = runs[runs["name"].str.endswith("settle")]
+    assert list(settled["status"]) == ["completed"] * 200
+    assert settled["n_sessions"].max() > 1
+    finished = attempts[attempts["status"] == "completed"].groupby(["run_id", "step"]).size()
+    assert set(finished) == {1}
