@@ -29,6 +29,7 @@ STATE: Final = {
     "code_identity.definitions._READINGS": "what was read of functions, for as long as their code lives",
     "code_identity.source_files._TEXTS": "what was read of modules of the user, compared before each use",
     "code_identity.tracker._EPOCH": "a cell is executed in the process, whatever engines there are",
+    "execution.definitions.call_sites._SITES": "what was read of functions, for as long as their code lives",
     "execution.registry.REGISTRY": "the default engine, and what is defined in the process",
     "execution.steps.captured_streams.STREAMS": "a process has one stdout and one stderr",
     "execution.system.interrupts.INTERRUPTS": "a process has one handler of SIGINT",

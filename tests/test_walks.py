@@ -20,6 +20,7 @@ from tests.walks import Walk, walk_of, walked
 STEP_FILES, STEP_CALLS = 25, 79
 AWAITED_STEP_FILES, AWAITED_STEP_CALLS = 29, 90
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 13, 24
+RUN_CALLS = 256  # without its steps
 FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
 COMMAND_FILES, COMMAND_CALLS = 22, 81
 NODE_CALLS = 105  # in the thread of the graph; which thread commits is chance
@@ -47,6 +48,19 @@ def test_a_recorded_step_enters_few_files() -> None:
     work()
     assert len(walks[0].files) <= STEP_FILES, sorted(walks[0].files)
     assert walks[0].n_calls <= STEP_CALLS
+
+
+def test_a_run_takes_few_calls_and_its_source_is_read_once() -> None:
+    @flow
+    def work(n_steps: int) -> None:
+        for number in range(n_steps):
+            fetch(number)
+
+    walk = walk_of(lambda: work.options(fresh=True)(0), warm_up=lambda: work.options(fresh=True)(1))
+    assert walk.n_calls <= RUN_CALLS
+    walk = walk_of(lambda: work.options(fresh=True)(1), warm_up=lambda: work.options(fresh=True)(1))
+    assert walk.n_calls <= RUN_CALLS + STEP_CALLS + 20  # a first step defines its code
+    assert not {file for file in walk.files if file.endswith("syntax.py")}
 
 
 def test_an_awaited_step_enters_few_files() -> None:

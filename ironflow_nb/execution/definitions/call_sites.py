@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from types import CodeType, FrameType, MappingProxyType
 from typing import Any, Final, cast
 
@@ -85,13 +87,35 @@ class CallSites:
         return _sites_of(self._function, f"{self._definition}:")
 
 
+_SITES: Final[dict[int, tuple[weakref.ref[CodeType], str, dict[int, Sites]]]] = {}
+"""What was read of code objects, with the prefix it was read for: each run asks for the sites of the same flow."""
+
+
 def _sites_of(function: Callable[..., Any], prefix: str) -> dict[int, Sites]:
+    """Return the sites in the code of the function, and in all that is defined in it; they are read once."""
+    try:
+        code: CodeType = inspect.unwrap(function).__code__
+    except (AttributeError, ValueError):
+        return {}
+    known = _SITES.get(id(code))
+    if known is not None and known[0]() is code and known[1] == prefix:
+        return known[2]
+    found = _read_sites(function, code, prefix)
+    if found:  # else the source may be there later
+        _SITES[id(code)] = weakref.ref(code, partial(_forget_sites, id(code))), prefix, found
+    return found
+
+
+def _forget_sites(key: int, _reference: object) -> None:
+    _SITES.pop(key, None)
+
+
+def _read_sites(function: Callable[..., Any], code: CodeType, prefix: str) -> dict[int, Sites]:
     """Find the calls of the source in the code, which also knows where each instruction ends in the file."""
     try:
         lines, _ = inspect.getsourcelines(function)
         tree = function_tree(function)
-        code: CodeType = inspect.unwrap(function).__code__
-    except (OSError, TypeError, AttributeError):
+    except (OSError, TypeError):
         return {}
     if tree is None:
         return {}
