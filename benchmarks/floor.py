@@ -1,6 +1,6 @@
 """The floor: the same rows written with nothing but ``sqlite3``, in the same mode, on the same disk.
 
-The pragmas are those of a journal: a write-ahead log, checkpoints as SQLite makes them by itself (after 1000 pages),
+The pragmas are those of a journal: a write-ahead log, checkpoints after as many pages as a journal's log has then,
 ``synchronous`` FULL for power and NORMAL for process, and a cache of prepared statements.
 """
 
@@ -20,6 +20,8 @@ import msgspec
 
 from ironflow_nb.journal.sqlite_file import LOG_LIMIT, STATEMENT_CACHE
 
+PAGES_BETWEEN: Final = 3000
+"""Pages of the log after which SQLite writes it back: those of `CHANGES_BETWEEN` rows of a journal."""
 PAYLOAD: Final = 220  # bytes of one step's inline value
 ADD: Final = "INSERT INTO rows (step, data) VALUES (?, ?)"
 
@@ -33,6 +35,7 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     connection.execute("PRAGMA fullfsync=ON")  # where the system knows a weaker sync, on macOS
     connection.execute("PRAGMA checkpoint_fullfsync=ON")
     connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_BETWEEN}")
     connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
     connection.execute("CREATE TABLE rows (position INTEGER PRIMARY KEY, step TEXT, data BLOB)")
     return connection

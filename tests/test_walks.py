@@ -20,7 +20,8 @@ from tests.walks import Walk, walk_of, walked
 STEP_FILES, STEP_CALLS = 25, 79
 AWAITED_STEP_FILES, AWAITED_STEP_CALLS = 29, 90
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 13, 24
-RUN_CALLS = 256  # without its steps
+RUN_CALLS = 262  # without its steps
+CONTINUED_STEP_CALLS = 36  # read, counted and answered
 FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
 COMMAND_FILES, COMMAND_CALLS = 22, 81
 NODE_CALLS = 105  # in the thread of the graph; which thread commits is chance
@@ -30,6 +31,9 @@ NODE_CALLS = 105  # in the thread of the graph; which thread commits is chance
 def journal_file(tmp_path: Path) -> Iterator[None]:
     with iron.open(tmp_path / "journal.db"):
         yield
+
+
+BROKEN: list[bool] = []
 
 
 @step
@@ -98,6 +102,26 @@ def test_a_replayed_step_enters_few_files() -> None:
     work.resume().wait()
     assert len(walks[1].files) <= REPLAYED_STEP_FILES, sorted(walks[1].files)
     assert walks[1].n_calls <= REPLAYED_STEP_CALLS
+
+
+def test_a_continued_run_takes_few_calls_for_each_of_its_finished_steps() -> None:
+    @flow
+    def work(n_steps: int) -> None:
+        for number in range(n_steps):
+            fetch(number)
+        if BROKEN:
+            raise RuntimeError
+
+    n_calls = []
+    for n_steps in (20, 120):
+        BROKEN.append(True)
+        with pytest.raises(RuntimeError):
+            work.options(key=f"of {n_steps}")(n_steps)
+        BROKEN.clear()
+        with walked() as walk:
+            work.options(key=f"of {n_steps}")(n_steps)
+        n_calls.append(walk.n_calls)
+    assert (n_calls[1] - n_calls[0]) / 100 <= CONTINUED_STEP_CALLS
 
 
 def test_a_state_is_folded_in_few_calls() -> None:

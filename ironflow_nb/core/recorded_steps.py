@@ -46,8 +46,10 @@ class RecordedStep(msgspec.Struct):
 
     def completed_with_any_code(self) -> StepRow | None:
         """Return the newest completed attempt, or None."""
-        done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED)
-        return next((row for row in done if row.version >= self.discarded_before), None)
+        for row in reversed(self.attempts):
+            if row.status is StepStatus.COMPLETED and row.version >= self.discarded_before:
+                return row
+        return None
 
     @property
     def is_discarded(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -145,9 +145,9 @@ class Step(Bindable, Generic[P, R]):
         if scope.step is not None:
             return call_body(self.fn, args, kwargs)
         plain_args, plain_kwargs = arguments_of(self.receiver + args, kwargs)
-        if self.spec.is_async:
-            return cast("R", durable_calls.call_async(self.spec, scope, plain_args, plain_kwargs))
-        return cast("R", durable_calls.call(self.spec, scope, plain_args, plain_kwargs))
+        perform: Callable[..., Any] = durable_calls.call_async if self.spec.is_async else durable_calls.call
+        result: R = perform(self.spec, scope, plain_args, plain_kwargs)
+        return result
 
     @overload
     def submit(self: Step[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...

@@ -66,7 +66,7 @@ class DatabaseJournal(ABC):
         with self._guard:
             connection = self._writing(durability)
             self._write_files(commits)
-            _transact(connection, lambda: commits, lease)
+            _transact(connection, commits, lease)
             self._refuse_lost()  # after COMMIT: the file may have gone since `_writing` looked at it
 
     def exchange(
@@ -81,7 +81,7 @@ class DatabaseJournal(ABC):
                 self._write_files(commits)
                 return commits
 
-            _transact(connection, answered, lease)
+            _transact(connection, (), lease, answered)
             self._refuse_lost()
 
     def _write_files(self, commits: Sequence[RunCommit]) -> None:
@@ -171,12 +171,18 @@ class DatabaseJournal(ABC):
                 roll_back(connection)
 
 
-def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[RunCommit]], lease: Lease | None) -> None:
+def _transact(
+    connection: sqlite3.Connection,
+    commits: Sequence[RunCommit],
+    lease: Lease | None,
+    make: Callable[[], Sequence[RunCommit]] | None = None,
+) -> None:
+    """Write the commits, or what `make` answers within the transaction."""
     is_committing = False
-    commits: Sequence[RunCommit] = ()
     try:
         connection.execute("BEGIN IMMEDIATE")
-        commits = make()
+        if make is not None:
+            commits = make()
         if lease is not None:
             connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
         for commit in commits:

@@ -17,8 +17,8 @@ from typing import Final
 
 from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader
 
-CHANGES_BETWEEN: Final = 600
-"""Changed rows after which the log is written back, with 4 kB of values as one row: about 4 MB, as in SQLite."""
+CHANGES_BETWEEN: Final = 1800
+"""Changed rows after which the log is written back, with 4 kB of values as one row: 12 to 15 MB, below `LOG_LIMIT`."""
 CHANGES_WHEN_READ: Final = 100
 """The same while a reader uses the log, which is not started anew before the reader has ended."""
 _PAGE: Final = 4096

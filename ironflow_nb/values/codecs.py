@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -96,9 +95,10 @@ class ValueCodec:
             # Of any size: the loaded value may have another digest than the original.
             return stored, self._load_back(stored)
         # The other codecs are exact: above the limit the original is as good, and nothing is decoded.
-        with suppress(RecursionError):  # the caller's stack is nearly full
+        try:
             return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
-        return stored, value
+        except RecursionError:  # the caller's stack is nearly full
+            return stored, value
 
     def encode(self, value: object) -> StoredValue:
         """Return the encoded value.

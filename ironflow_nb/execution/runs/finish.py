@@ -300,7 +300,8 @@ def _how_to_continue(session: Session) -> str:
 
 def format_kept(replayer: Replayer) -> str:
     """Return how many finished steps are kept."""
-    return f"{counted(replayer.n_finished, 'finished step')} {are(replayer.n_finished)} kept"
+    n_finished = replayer.n_finished  # it looks at each recorded step
+    return f"{counted(n_finished, 'finished step')} {are(n_finished)} kept"
 
 
 def _kept_text(session: Session) -> str:

@@ -121,9 +121,10 @@ class Replayer:
         return self._n_added + n_taken_over + sum(map(self._is_finished, self.recorded.records()))
 
     def _is_finished(self, record: RecordedStep) -> bool:
-        if record.latest.step in self._done_again:
+        latest = record.attempts[-1]
+        if latest.step in self._done_again:
             return True
-        code = self._redone.get(record.latest.name)
+        code = self._redone.get(latest.name)
         return (record.completed_with_any_code() if code is None else record.completed(code)) is not None
 
     def note_finished(self, step: StepRef) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextvars import Token
 from functools import partial
 from typing import Any
 
@@ -210,15 +210,21 @@ async def perform_attempt(
             return raised(session, attempt, error)
         finally:
             if token is not None:
-                # A coroutine that nobody awaits any more is closed by the garbage collector, in whatever context.
-                with suppress(ValueError):
-                    SCOPE.reset(token)
+                _leave(token)
         if attempt.gates:
             leave_gates(session, attempt, None)
         return returned(session, attempt, value)
     except BaseException as error:
         session.drop(attempt, error)
         raise
+
+
+def _leave(token: Token[RunContext | None]) -> None:
+    """Stand again where the caller of the body stands."""
+    try:  # at every step, and `suppress` is three calls
+        SCOPE.reset(token)
+    except ValueError:
+        return  # the garbage collector closes a coroutine that nobody awaits any more, in whatever context
 
 
 def _body_apart(session: Session, attempt: Attempt) -> LimitedBody | None:
