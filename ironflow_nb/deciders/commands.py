@@ -342,6 +342,7 @@ def send(
     """Decide one command in one transaction."""
     if SCOPE.get() is not None:
         durable_calls.commit_seen()  # a flow may send values that its recorded calls gave
+        durable_calls.refuse_secrets("a command", [command, key])
     envelope = CommandEnvelope(
         command=command, key=key, expected_version=expected_version, execution=engine.execution()
     )

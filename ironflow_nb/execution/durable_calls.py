@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "call", "call_async", "commit_seen", "count_items", "deliver", "encode_with", "entered", "is_step_failure",
     "is_stopping", "note", "note_failure", "open_branch", "pause", "pause_async", "recall", "record",
-    "recorded_run_id", "register_undo", "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async",
-    "wait_for_future", "wake",
+    "recorded_run_id", "refuse_secrets", "register_undo", "run_beside", "skip", "submit", "unobserve", "wait_for",
+    "wait_for_async", "wait_for_future", "wake",
 ]  # fmt: skip
 
 
@@ -109,10 +109,22 @@ def recorded_run_id(context: RunContext, kind: str, name: str, arguments: Mappin
     It is committed before this returns, so that no death between the two makes two runs of one.
     """
     access = context.session.access
+    context.session.storage.refuse_secrets(f"the arguments of {name}", arguments)
     called = {"kind": kind, "name": name, "arguments": dict(arguments)}
     run_id = record(context, _START, called, access.new_run_id, is_seen=True)
     context.session.flush()
     return RunId(run_id)
+
+
+def refuse_secrets(what: str, value: object) -> None:
+    """Check that what the calling code leaves in the journal beside its run has no secret of the run.
+
+    Raises:
+        ValueNotStorable: it has one.
+    """
+    scope = SCOPE.get()
+    if scope is not None and not scope.is_in_worker:
+        scope.session.storage.refuse_secrets(what, value)
 
 
 def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | None = None) -> RunContext:

@@ -54,8 +54,8 @@ class Sweepable(Protocol):
     name: str
     receiver: tuple[Any, ...]
 
-    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
-        """Return the request to the engine for the call, and the call of the body."""
+    def prepared_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
+        """Return the request to the engine, once everything that the run needs is there."""
 
     def call_by_name(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments of a call with these arguments."""
@@ -398,8 +398,8 @@ def _requested(engine: Engine, definition: Sweepable, given: GivenRows, key: Key
 
 def _request(definition: Sweepable, row: GivenRow) -> tuple[Mapping[str, Any], RunRequest, FlowCall]:
     if row.by_name is not None:
-        return row.by_name, *definition.request(*definition.call_by_name(row.by_name))
-    request, body = definition.request(definition.receiver + row.in_order, {})
+        return row.by_name, *definition.prepared_request(*definition.call_by_name(row.by_name))
+    request, body = definition.prepared_request(definition.receiver + row.in_order, {})
     names = [name for name in request.arguments if not name.startswith("<")][len(definition.receiver) :]
     return dict(zip(names, row.in_order, strict=False)), request, body
 

@@ -92,7 +92,9 @@ class RunTelemetry:
                 of.log.record(level, text, self._clock.now())
 
     def measure(self, reporter: Reporter, branch: BranchId, metric: str, value: float) -> None:
-        """Add a measured value."""
+        """Add a measured value. A number that is a secret of the run becomes NaN."""
+        if self._redact(text := repr(value)) != text:
+            value = math.nan
         with self._lock:
             of = self._telemetry(reporter)
             if not of.is_over:

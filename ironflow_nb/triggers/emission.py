@@ -70,6 +70,7 @@ _SPEC: Final = StepSpec(_emit_in_step, name=EMIT, options=StepOptions(on_change=
 
 def emit_event(engine: Engine, name: str, data: object, key: str | None) -> str:
     """Record an event and queue it for its subscribers, in one transaction; return its id."""
+    durable_calls.refuse_secrets("an event", [name, data, key])
     stored = engine.codecs.store(data)[0]
     for definition in REGISTRY.startable().values():
         if name in definition.wanted_events:

@@ -15,7 +15,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.schedule_rules import ScheduleRule
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import DuplicateName
-from ironflow_nb.execution import REGISTRY, Engine, signature_of_start, watch
+from ironflow_nb.execution import REGISTRY, Engine, durable_calls, signature_of_start, watch
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Addition, QueueSelect, Reader, RunCommit
 from ironflow_nb.triggers.due_starts import queued
@@ -148,6 +148,7 @@ def make_schedule(
         ValueNotStorable: an argument can't be stored.
     """
     chosen = flow if name is None else a_name(name)
+    durable_calls.refuse_secrets("a schedule", [chosen, dict(arguments)])
     stored = engine.codecs.store(dict(arguments))[0]
     made: list[StoredSchedule] = []
 

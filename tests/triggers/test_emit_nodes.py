@@ -51,7 +51,7 @@ def test_an_event_with_a_secret_in_it_is_refused(engine: Engine, monkeypatch: py
         "graph: leaking\nsecrets: {token: {env: TOKEN}}\nallow: {env: [TOKEN]}\n"
         'nodes:\n  - id: a\n    emit: {event: e, data: "{{ secrets.token }}"}\n'
     )
-    with pytest.raises(iron.NodeFailed, match="would carry a secret"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="an event would carry a secret"):
         graph()
 
 

@@ -268,7 +268,9 @@ def test_an_answer_that_the_type_itself_refuses_is_taken_back_and_the_run_waits_
         [row] = reader.steps(iron_select(run.id))
     from ironflow_nb.execution.session.answers import send_answer
 
-    send_answer(lab.engine.access, row, {"n": 5})  # as another process sends it, which does not know the class
+    send_answer(
+        lab.engine.access, lab.engine.codecs, row, {"n": 5}
+    )  # as another process sends it, which does not know the class
     run.signal("look")
     until(lambda: list(run.events()["type"]).count("SignalReceived") == 1)
     assert is_asking(run)

@@ -109,6 +109,13 @@ class RunStorage(ValueCodec):
         """Return the text without the secrets of the run."""
         return text
 
+    def refuse_secrets(self, what: str, value: object) -> None:
+        """Check that a value which is no record of the run, and is stored as it is, has no secret of the run.
+
+        Raises:
+            ValueNotStorable: it has one; the message calls the value `what`.
+        """
+
 
 _GET_DEFINITIONS: Final = attrgetter("definitions")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,11 +9,13 @@ from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import CLOSED, RunKind
 from ironflow_nb.core.wait_rules import signal_id, signal_name
 from ironflow_nb.errors import DuplicateKey, RunFinished
+from ironflow_nb.execution import durable_calls
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs.wake import watch
 from ironflow_nb.execution.session.answers import send_answer
 from ironflow_nb.execution.session.wait_state import settle_waits
 from ironflow_nb.journal.ports import Reader, Select, SignalId
+from ironflow_nb.values.codecs import ValueCodec
 
 
 def send_signal(engine: Engine, run_id: RunId, name: object, payload: object, caller_id: object = None) -> None:
@@ -26,7 +28,8 @@ def send_signal(engine: Engine, run_id: RunId, name: object, payload: object, ca
         ValueNotStorable: no codec takes the payload.
     """
     checked, known = signal_name(name), None
-    stored = None if payload is None else engine.codecs.store(payload)[0]
+    durable_calls.refuse_secrets("a signal", [checked, payload, caller_id])
+    stored = None if payload is None else _values(engine, run_id).store(payload)[0]
     if caller_id is not None:
         digest = engine.digester.digest(payload).digest
         known = SignalId(run_id=run_id, caller_id=signal_id(caller_id), name=checked, payload=digest)
@@ -55,8 +58,15 @@ def _refuse(run_id: RunId, reader: Reader) -> None:
 
 def answer_waiting(engine: Engine, row: StepRow, payload: object) -> None:
     """Answer the question of that attempt, as `send_signal` sends signals; see `send_answer` for what it raises."""
-    send_answer(engine.access, row, payload)
+    durable_calls.refuse_secrets("an answer", payload)
+    send_answer(engine.access, _values(engine, row.run_id), row, payload)
     _settle(engine, row.run_id)
+
+
+def _values(engine: Engine, run_id: RunId) -> ValueCodec:
+    """Return what encodes values for the run; in its own process its secrets are redacted in them."""
+    session = engine.sessions.get(run_id)
+    return engine.codecs if session is None else session.storage
 
 
 def _settle(engine: Engine, run_id: RunId) -> None:

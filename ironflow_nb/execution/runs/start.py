@@ -242,6 +242,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     durability = policy.durability or engine.durability
     writer = RunWriter(access, run_id, durability)
     storage = _storage(engine, request)
+    storage.refuse_secrets("the key of a run", policy.key)
     is_for_others = request.detach or request.has_no_caller
     inputs = _inputs_for_others(storage, request) if is_for_others else storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id

@@ -12,17 +12,18 @@ from ironflow_nb.errors import NothingToDo, RunFinished
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.system.process_identity import person
 from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.codecs import ValueCodec
 
 
-def send_answer(access: JournalAccess, row: StepRow, payload: object) -> None:
-    """Send an answer to the question of that attempt, if nobody has answered it before.
+def send_answer(access: JournalAccess, values: ValueCodec, row: StepRow, payload: object) -> None:
+    """Send an answer to the question of that attempt, encoded by `values`, if nobody has answered it before.
 
     Raises:
         NothingToDo: it is answered, or nobody waits for the answer any more; the message says who has answered.
         RunFinished: the run is completed or cancelled.
         ValueNotStorable: no codec takes the payload.
     """
-    stored = None if payload is None else access.values.store(payload)[0]
+    stored = None if payload is None else values.store(payload)[0]
     name = answer_name(row.step, row.attempt)
     # In the transaction of the answer: of two answers, one finds the other.
     access.send(row.run_id, name, stored, sent_by=person(), check=lambda reader: refuse_answered(reader, row))

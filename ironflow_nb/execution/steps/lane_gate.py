@@ -90,6 +90,7 @@ def lane_gate_of(session: Session, attempt: Attempt) -> LaneGate | None:
     if spec.lane is not None:
         arguments = attempt.call.arguments
         key = spec.lane.key_of(arguments, lambda function: spec.called_with(function, arguments), str(attempt.step))
+        session.storage.refuse_secrets(f"the key of lane {spec.lane.name}", key)
         if spec.lane.name in session.lanes:
             raise DefinitionError(
                 f"{attempt.step} is in lane {spec.lane.name!r}, in which its own run {session.run_id} is: they would "

@@ -72,9 +72,9 @@ def _asked(session: Session, wait: OpenWait, prompt: Prompt) -> bool:
 def _send(session: Session, wait: OpenWait, payload: Any) -> None:
     access = session.access
     if wait.wanted.question is not None:
-        send_answer(access, wait.row, payload)
+        send_answer(access, session.storage, wait.row, payload)
     else:
-        access.send(session.run_id, wait.wanted.signals[0], access.values.store(payload)[0])
+        access.send(session.run_id, wait.wanted.signals[0], session.storage.store(payload)[0])
 
 
 def _is_over(session: Session, wait: OpenWait) -> bool:

@@ -82,6 +82,8 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
 
 
 def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
+    if wanted.question is None:
+        session.storage.refuse_secrets("the name of a signal", wanted.signals)
     inputs = session.storage.store_inputs(attempt.call.arguments)
     with session.lock:
         session.raise_if_late(attempt)

@@ -20,7 +20,7 @@ from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import NEVER
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, NodeTimeout, NotGranted
-from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, Undo, durable_calls
+from ironflow_nb.execution import REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, Undo, durable_calls
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, CompiledGraph, GraphNode, NodeWork, PythonCall, nodes_in
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.data import as_data
@@ -28,7 +28,9 @@ from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.templates import Literal, Template, expressions_of, fill, template_text
 from ironflow_nb.graphs.runtime.node_bodies import NodeBody, call_mock, call_python, check_assertions, kind_body
 from ironflow_nb.graphs.runtime.node_environment import (
+    NOW,
     PARAMETERS,
+    UUID_SEED,
     FreshCalls,
     Functions,
     OptionParameters,
@@ -123,8 +125,13 @@ class NodeSteps:
 
         def undo(sees: dict[str, Any]) -> Any:
             __tracebackhide__ = True
-            context, calls = {**sees, "secrets": _SecretView(self.secrets)}, FreshCalls(sees)
-            options = fill(template, lambda expression: evaluate(expression, context, calls))
+            scope = SCOPE.get()
+            assert scope is not None
+            self.hide_secrets(scope)  # the run may be that of a parent, or one that goes on with its undos alone
+            now = scope.access.instant(scope.access.clock.now())
+            seeded = {**sees, NOW: now, UUID_SEED: f"{scope.run_id} {scope.step}"}
+            calls = FreshCalls(seeded)
+            options = fill(template, lambda expression: evaluate(expression, sees, calls), partial(_sealed, seeded))
             return perform(**({"with": options} if isinstance(node.task, PythonCall) else options))
 
         async def undo_async(sees: dict[str, Any]) -> Any:
@@ -322,6 +329,14 @@ def _options_of(node: GraphNode) -> Template:
             return options
         case _:
             return Literal({})
+
+
+def _sealed(sees: dict[str, Any], text: Template) -> SecretOption | None:
+    """Return the option of an undo that stands for a text with a secret; its body makes the value."""
+    if not any("secrets" in each.names for each in expressions_of(text)):
+        return None
+    source = template_text(text)  # or else two options would have one uuid
+    return SecretOption.of(text, {**sees, UUID_SEED: f"{sees[UUID_SEED]} {source}"})
 
 
 class _SecretView(dict[str, str]):

@@ -40,8 +40,23 @@ class SearchedStorage(RunStorage):
     @classmethod
     def around(cls, storage: RunStorage, secrets: Secrets) -> RunStorage:
         """Return a storage that searches for these secrets, too; the same one if it does already."""
-        is_one = isinstance(storage, SearchedStorage) and storage._secrets is secrets  # noqa: SLF001 -- its own
-        return storage if is_one or not secrets.has_any else cls(storage, secrets)
+        known = storage
+        while isinstance(known, SearchedStorage):
+            if known._secrets is secrets:  # noqa: SLF001 -- its own
+                return storage
+            known = known._inner  # noqa: SLF001 -- its own
+        return cls(storage, secrets) if secrets.has_any else storage
+
+    def encode(self, value: object) -> StoredValue:
+        """See the base class.
+
+        Raises:
+            ValueNotStorable: a secret is in the value, which nobody here could use without it.
+        """
+        stored = self._inner.encode(value)
+        if self._has_secret(stored):
+            raise _secret_in_value(stored)
+        return self._with_clean_preview(stored)
 
     def store(self, value: object) -> tuple[StoredValue, Any]:
         """See the base class.
@@ -130,6 +145,14 @@ class SearchedStorage(RunStorage):
     def _with_clean_preview(self, stored: StoredValue) -> StoredValue:
         preview = stored.preview
         return stored if preview is None else replace(stored, preview=self._secrets.redacted(preview))
+
+    def refuse_secrets(self, what: str, value: object) -> None:
+        """See the base class."""
+        self._inner.refuse_secrets(what, value)
+        if self._has_secret(self._inner.encode(value)):
+            raise ValueNotStorable(
+                f"{what} would carry a secret of a graph, and the journal keeps it as it is; leave the secret out there"
+            )
 
     # -- searching -----------------------------------------------------------------------------------------------
 
