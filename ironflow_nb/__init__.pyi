@@ -80,6 +80,7 @@ from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
 from .notebook.run_notebook import NotebookResult as NotebookResult
 from .notebook.run_notebook import run_notebook as run_notebook
+from .retention.prune import prune as prune
 from .triggers.emission import emit as emit
 from .triggers.schedule import schedules as schedules
 from .values.argument_types import File as File

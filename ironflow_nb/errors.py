@@ -155,7 +155,7 @@ class AmbiguousStep(IronflowError, LookupError):
 
 
 class NothingToDo(IronflowError, ValueError):
-    """A run was told to do steps again, or was answered, and none of those named can be, or it asks nothing."""
+    """What was asked of a run can't be now: no step of those named can run again, it asks nothing, or is needed."""
 
     run_id: str
 

@@ -376,6 +376,17 @@ class SessionEnded(RunChange, frozen=True):
     not_asked_for: tuple[StepRef, ...] = ()
 
 
+class RunDeleted(NoteEvent, frozen=True):
+    """The run, of that kind and name, was deleted: all its other rows are gone, or will be soon.
+
+    Nobody can append to the run any more: its last version is taken. The newest event of a journal stays, too.
+    """
+
+    kind: str
+    name: str
+    by: str
+
+
 class DomainEvent(RunChange, frozen=True):
     """An event of a decider, unchanged. Its type in the journal is ``<decider>.<Event>``."""
 
@@ -390,7 +401,7 @@ RunEvent: TypeAlias = (
     | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
-    | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent
+    | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | RunDeleted | DomainEvent
 )  # fmt: skip
 """All events of runs."""
 

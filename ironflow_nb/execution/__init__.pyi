@@ -32,6 +32,7 @@ from .recording.signatures import is_own_definition as is_own_definition
 from .recording.signatures import is_own_start as is_own_start
 from .recording.signatures import missing_signatures as missing_signatures
 from .recording.signatures import own_runs as own_runs
+from .recording.signatures import signature_id as signature_id
 from .recording.signatures import signature_of_start as signature_of_start
 from .recording.signatures import untrusted as untrusted
 from .registry import DEFAULT_PATH as DEFAULT_PATH
@@ -88,6 +89,7 @@ from .system.interrupts import INTERRUPTS as INTERRUPTS
 from .system.interrupts import call_body as call_body
 from .system.process_identity import host_id as host_id
 from .system.process_identity import is_alive as is_alive
+from .system.process_identity import person as person
 from .system.system import AwaitedWakeup as AwaitedWakeup
 from .system.system import Clock as Clock
 from .system.system import SystemClock as SystemClock

@@ -25,6 +25,7 @@ from ironflow_nb.history.recorded_values import arguments_of_run, read_value
 from ironflow_nb.history.run_status import run_and_status
 from ironflow_nb.history.telemetry_frames import log_of, metrics
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.retention.deletion import delete_run
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -222,6 +223,17 @@ class Run(Generic[T]):
         """
         answer_question(self._engine, self.id, value, step)
         return self
+
+    def delete(self) -> None:
+        """Delete the run for ever: its history, its children, and the values that nothing else refers to.
+
+        Results of its steps with ``cache=`` stay, for they are those of all runs. `ironflow_nb.prune` deletes many.
+
+        Raises:
+            NothingToDo: it goes on, a fork of it exists, or a run that can be continued is built on it.
+            ValueError: it is a child, which goes with its parent, or no run of a flow or graph.
+        """
+        delete_run(self._engine, self.id)
 
     def plan(self) -> Plan:
         """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""

@@ -127,7 +127,7 @@ def selection_of(
         run_name=None if flow is None else _flow_name(flow),
         is_full_name=not isinstance(flow, str),
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
-        since=_instant_us(since, engine.clock.now()),
+        since=instant_us(since, engine.clock.now()),
         limit=row_limit(limit),
     )
 
@@ -176,7 +176,7 @@ def _refuse_step(reader: Reader, text: str) -> None:
         )
 
 
-def _instant_us(since: When, now: int) -> int | None:
+def instant_us(since: When, now: int) -> int | None:
     """Return the instant in microseconds UTC; a naive datetime is local time, a duration counts back from now."""
     if since is None:
         return None

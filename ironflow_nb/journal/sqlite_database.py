@@ -6,6 +6,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.run_state import RunRow
@@ -25,8 +26,9 @@ from ironflow_nb.journal.ports import (
     SignalId,
 )
 from ironflow_nb.journal.sqlite_file import roll_back, transaction
-from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
+from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
+from ironflow_nb.values.value_files import LargeValues
 
 _InRow = Callable[[ValueId | None], str | bytes | None]
 
@@ -65,8 +67,8 @@ class DatabaseJournal(ABC):
         """See the port."""
         with self._guard:
             connection = self._writing(durability)
-            self._write_files(commits)
-            _transact(connection, commits, lease)
+            make = partial(self._kept_files, commits) if self._write_files(commits) else None
+            _transact(connection, commits, lease, make)
             self._refuse_lost()  # after COMMIT: the file may have gone since `_writing` looked at it
 
     def exchange(
@@ -84,17 +86,31 @@ class DatabaseJournal(ABC):
             _transact(connection, (), lease, answered)
             self._refuse_lost()
 
-    def _write_files(self, commits: Sequence[RunCommit]) -> None:
-        """Write large values to their files, and count the bytes of the others."""
+    def _write_files(self, commits: Sequence[RunCommit]) -> bool:
+        """Write large values to their files, and count the bytes of the others; return True if there is a file."""
+        has_files = False
         for commit in commits:
             for value in commit.values:
                 if value.size >= INLINE_LIMIT and value.content is not None:
                     self.files.write(value.value_id, value.content)
+                    has_files = True
                 else:
                     self.n_bytes += value.size
             for value in commit.row_values:
                 self.n_bytes += value.size
             self.n_bytes += commit.n_bytes
+        return has_files
+
+    def _kept_files(self, commits: Sequence[RunCommit]) -> Sequence[RunCommit]:
+        """Return the commits, after writing again the files that were removed since: nothing referred to them yet.
+
+        Lock: in the transaction that will refer to them; files are removed in others that write.
+        """
+        for commit in commits:
+            for value in commit.values:
+                if value.size >= INLINE_LIMIT and value.content is not None and not self.files.has(value.value_id):
+                    self.files.write(value.value_id, value.content)
+        return commits
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -112,6 +128,7 @@ class DatabaseJournal(ABC):
             with transaction(connection):
                 if known is not None and (earlier := _put_signal_id(connection, known)):
                     return earlier
+                self._kept_files([commit])
                 if check is not None:
                     check(SqliteReader(connection, self.files))
                 _write_commit(connection, commit)

@@ -83,6 +83,15 @@ class _MemoryValues:
     def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
         self._contents[value_id] = bytes(content)
 
+    def has(self, value_id: ValueId) -> bool:
+        return value_id in self._contents
+
+    def remove(self, value_id: ValueId) -> None:
+        self._contents.pop(value_id, None)
+
+    def written_before(self, _instant_s: float) -> Iterator[ValueId]:
+        return iter(())  # nothing is left behind by a process that died
+
     def read(self, value_id: ValueId, size: int) -> bytes:
         content = self._contents.get(value_id)
         if content is None or len(content) != size:

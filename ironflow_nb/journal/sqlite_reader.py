@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -37,15 +36,8 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.journal.sqlite_work import ended_waits, find_work, next_due_at, starts
 from ironflow_nb.journal.table import json_list, parameters
-from ironflow_nb.values.stored_value import (
-    ARROW,
-    INLINE_LIMIT,
-    LARGE_FRAME,
-    ROW_LIMIT,
-    ContentParts,
-    StoredValue,
-    verified_content,
-)
+from ironflow_nb.values.stored_value import ARROW, INLINE_LIMIT, LARGE_FRAME, ROW_LIMIT, StoredValue, verified_content
+from ironflow_nb.values.value_files import LargeValues
 
 E = TypeVar("E")
 
@@ -86,23 +78,6 @@ _STEPS_BY_EVENTS: Final = (
 _IS_LATEST: Final = """ AND NOT EXISTS (
     SELECT 1 FROM steps n WHERE (n.run_id, n.name, n."index") = (s.run_id, s.name, s."index") AND n.attempt > s.attempt
 )"""
-
-
-class LargeValues(Protocol):
-    """The content of large values, by their ids, outside of the database."""
-
-    def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
-        """Write the content; on return it is as durable as the journal can be."""
-
-    def read(self, value_id: ValueId, size: int) -> bytes:
-        """Return the content.
-
-        Raises:
-            ValueUnreadable: it is missing, or not as long as it was.
-        """
-
-    def path(self, value_id: ValueId) -> Path:
-        """Return the path of the content for messages."""
 
 
 class SqliteReader:

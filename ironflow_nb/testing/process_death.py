@@ -44,6 +44,7 @@ class DyingJournal:
     def __init__(self, journal: Journal, *, at_commit: int | None, moment: str) -> None:
         self.journal = journal
         self.location = journal.location
+        self.files = getattr(journal, "files", None)
         self.n_commits = 0
         self.is_dead = False
         self._at_commit = at_commit

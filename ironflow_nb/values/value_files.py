@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
@@ -23,6 +23,32 @@ _SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look a
 _TO_THE_DISK: Final = "F_FULLFSYNC"
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class LargeValues(Protocol):
+    """The content of large values, by their ids, outside of the database."""
+
+    def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
+        """Write the content; on return it is as durable as the journal can be."""
+
+    def read(self, value_id: ValueId, size: int) -> bytes:
+        """Return the content.
+
+        Raises:
+            ValueUnreadable: it is missing, or not as long as it was.
+        """
+
+    def path(self, value_id: ValueId) -> Path:
+        """Return the path of the content for messages."""
+
+    def has(self, value_id: ValueId) -> bool:
+        """Return True if the content is there."""
+
+    def remove(self, value_id: ValueId) -> None:
+        """Remove the content. Lock: inside a transaction that writes."""
+
+    def written_before(self, instant_s: float) -> Iterator[ValueId]:
+        """Yield the ids of contents that were written before that instant (seconds UTC)."""
 
 
 class ValueFiles:
@@ -82,6 +108,33 @@ class ValueFiles:
                 f"the value file {path} has {len(content)} bytes and was written with {size}", value_id=value_id
             )
         return content
+
+    def has(self, value_id: ValueId) -> bool:
+        """Return True if there is a file of the value."""
+        return self.path(value_id).exists()
+
+    def remove(self, value_id: ValueId) -> None:
+        """Remove the file of the value, if there is one.
+
+        Lock: inside a transaction that writes; nobody begins to refer to the value meanwhile.
+        """
+        try:
+            self.path(value_id).unlink(missing_ok=True)
+        except OSError as error:
+            what = f"a value file can't be removed from {self.folder}"
+            raise _journal_error(error, what, self.path(value_id)) from error
+
+    def written_before(self, instant_s: float) -> Iterator[ValueId]:
+        """Yield the ids of files that were written before, and remove what dead writers of these left behind."""
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            for path in folder.iterdir() if folder.is_dir() else ():
+                with suppress(OSError, ValueError):
+                    if path.stat().st_mtime > instant_s:
+                        continue
+                    if path.suffix == ".tmp":
+                        path.unlink()
+                    else:
+                        yield ValueId(bytes.fromhex(path.name))
 
 
 def _journal_error(error: OSError, what: str, path: Path) -> JournalError:

@@ -55,6 +55,11 @@ def own_runs(signer: Signer, reader: Reader, runs: Iterable[RunRow]) -> set[RunI
     return {run_id for run_id, note in notes.items() if note.value_id in signed}
 
 
+def signature_id(run: RunRow) -> ValueId:
+    """Return the id of the run's signature."""
+    return _run_note(run).value_id
+
+
 def is_own_definition(signer: Signer, reader: Reader, definition: StoredDefinition) -> bool:
     """Return True if this user wrote the definition."""
     return bool(_own(signer, reader, [_definition_note(definition)]))
