@@ -61,6 +61,7 @@ from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
 from .handles.breaker import Breaker as Breaker
+from .handles.comparison import compare as compare
 from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
 from .handles.run import Run as Run
