@@ -142,7 +142,7 @@ class Change(msgspec.Struct, frozen=True):
     new: CodePart | None
 
 
-def compare(old_parts: Sequence[CodePart], new_parts: Sequence[CodePart]) -> tuple[Change, ...]:
+def changed_parts(old_parts: Sequence[CodePart], new_parts: Sequence[CodePart]) -> tuple[Change, ...]:
     """Return the edited parts, the new ones and the removed ones, each group in the order of the code.
 
     The result is empty if no part differs. Then only the references between parts changed, or text without effect.

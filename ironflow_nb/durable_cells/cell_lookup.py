@@ -18,7 +18,7 @@ from ironflow_nb.code_identity.code_parts import (
     CodePart,
     TrackedCode,
     UntrackedReason,
-    compare,
+    changed_parts,
     decode_parts,
     encode_parts,
 )
@@ -165,12 +165,12 @@ def _nearest_execution(engine: Engine, wanted: CellCall, run: RunRow, rows: list
     if nearest is None:
         return NoExecution(run)
     try:
-        return NoExecution(run, tuple(differences(engine, wanted, nearest)), nearest)
+        return NoExecution(run, tuple(reasons_against(engine, wanted, nearest)), nearest)
     except ValueUnreadable:
         return NoExecution(run, (), nearest)
 
 
-def differences(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
+def reasons_against(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
     """Return in words how the call differs from that execution in its code and its inputs.
 
     Raises:
@@ -190,7 +190,7 @@ def _code_changes(then: str, wanted: CellCall) -> list[str]:
         old = decode_parts(then)
     except ValueError:
         return []
-    return [change.reason.replace("edited: ", "edited ", 1) for change in compare(old, parts_of_cell(wanted))]
+    return [change.reason.replace("edited: ", "edited ", 1) for change in changed_parts(old, parts_of_cell(wanted))]
 
 
 def parts_of_cell(wanted: CellCall) -> tuple[CodePart, ...]:

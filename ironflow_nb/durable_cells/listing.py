@@ -27,10 +27,10 @@ from ironflow_nb.durable_cells.cell_lookup import (
     CellCall,
     RegisteredCell,
     call_with_inputs,
-    differences,
     digest_of,
     imported_data,
     notebook_key,
+    reasons_against,
 )
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_of, code_of, record_of
 from ironflow_nb.durable_cells.notebook_file import cell_of_text, durable_cells_in, to_python
@@ -159,7 +159,7 @@ class NotebookFreshness:
             return CellStatus.FAILED, "its last execution failed"
         if row is None:
             return CellStatus.STALE, "it was interrupted"
-        reasons = differences(self._engine, wanted, row)
+        reasons = reasons_against(self._engine, wanted, row)
         if not reasons or self._is_only_undefined(wanted, row):
             return CellStatus.FRESH, "as far as known before the names it refers to are defined"
         return CellStatus.STALE, ", ".join(reasons)

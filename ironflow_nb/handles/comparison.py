@@ -46,10 +46,10 @@ _N_READ: Final = 200
 _N_IN_CELL: Final = 3
 _TEXT_OPTIONS: Final = ("display.max_columns", None, "display.width", 160, "display.max_colwidth", 40)
 
-_Entries: TypeAlias = "Mapping[tuple[str, str], _Entry]"
+_ComparedParts: TypeAlias = "Mapping[tuple[str, str], _ComparedPart]"
 
 
-class _Entry(NamedTuple):
+class _ComparedPart(NamedTuple):
     """What one run has in one row. It is equal to another one if all `parts` are; `read` returns the whole value."""
 
     shown: str | None
@@ -142,7 +142,7 @@ def compare(a: Run[Any] | str, b: Run[Any] | str, *more: Run[Any] | str, engine:
     with engine.reading() as reader:
         rows = [resolve_run(reader, each.id if isinstance(each, Run) else each) for each in (a, b, *more)]
         _refuse_others(rows)
-        runs = {row.run_id: _RunEntries(engine, reader, row) for row in rows}
+        runs = {row.run_id: _ComparedRun(engine, reader, row) for row in rows}
         entries = {run_id: run.all() for run_id, run in runs.items()}
         if more:
             columns, records = _MATRIX | dict.fromkeys(runs, TEXT), list(_matrix_rows(entries))
@@ -178,7 +178,7 @@ def _step_of(reader: Reader, run_id: RunId, step: object) -> StepRow:
     return next(row for row in rows if row.step == ref)
 
 
-class _RunEntries:
+class _ComparedRun:
     """What a run has in the rows of a comparison, by what it is and its name."""
 
     def __init__(self, engine: Engine, reader: Reader, row: RunRow) -> None:
@@ -191,7 +191,7 @@ class _RunEntries:
         ids = {each for row in rows for each in (row.output_id, row.error_id) if each is not None}
         self._values = reader.values(ids, of=[row.row_key for row in rows], content_limit=CONTENT_LIMIT)
 
-    def all(self) -> dict[tuple[str, str], _Entry]:
+    def all(self) -> dict[tuple[str, str], _ComparedPart]:
         """Return the entries: arguments in the order of the call, steps by first start, the result."""
         found = {(_ARGUMENT, name): entry for name, entry in self._arguments()}
         for step in self._steps:
@@ -202,14 +202,14 @@ class _RunEntries:
         found[_RESULT, ""] = self._output(self.row, self.status.value, took_s)
         return found
 
-    def _output(self, row: RunRow | StepRow, status: str, duration_s: float | None) -> _Entry:
+    def _output(self, row: RunRow | StepRow, status: str, duration_s: float | None) -> _ComparedPart:
         value_id = row.output_id if row.output_id is not None else row.error_id
         stored = None if value_id is None else self._values.get(value_id)
         shown = preview(stored)
         if status != RunStatus.COMPLETED.value:
             shown = status if shown is None else f"{status}: {shown}"
         read = None if row.output_id is None else partial(self._read, row.output_id, row)
-        return _Entry(shown, {"status": status, "value": value_id}, read, duration_s)
+        return _ComparedPart(shown, {"status": status, "value": value_id}, read, duration_s)
 
     def _read(self, value_id: ValueId, row: RunRow | StepRow) -> object:
         stored = self._reader.values([value_id], of=[row.row_key]).get(value_id)
@@ -217,7 +217,7 @@ class _RunEntries:
             raise ValueUnreadable("it is missing in the journal")
         return read_value(self._engine, stored)
 
-    def _arguments(self) -> Iterator[tuple[str, _Entry]]:
+    def _arguments(self) -> Iterator[tuple[str, _ComparedPart]]:
         recorded = find_arguments(self._engine, self.row)
         fields = None if recorded is None else fields_of_call(recorded.record, self.row.kind)
         if recorded is None or fields is None:
@@ -225,10 +225,10 @@ class _RunEntries:
         values = {stored.value_id: stored for stored in recorded.values.values() if stored is not None}
         for name, tree in fields.items():
             read = partial(recorded.read, self._engine, name) if name in recorded.names() else partial(untag, tree)
-            yield name, _Entry(preview_argument(tree, values), {"value": msgspec.json.encode(tree)}, read)
+            yield name, _ComparedPart(preview_argument(tree, values), {"value": msgspec.json.encode(tree)}, read)
 
 
-def _pair_rows(a: _Entries, b: _Entries) -> Iterator[dict[str, Any]]:
+def _pair_rows(a: _ComparedParts, b: _ComparedParts) -> Iterator[dict[str, Any]]:
     n_read = 0
     for what, name in _in_order(a, b):
         one, other = a.get((what, name)), b.get((what, name))
@@ -247,7 +247,7 @@ def _pair_rows(a: _Entries, b: _Entries) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _matrix_rows(runs: Mapping[RunId, _Entries]) -> Iterator[dict[str, Any]]:
+def _matrix_rows(runs: Mapping[RunId, _ComparedParts]) -> Iterator[dict[str, Any]]:
     for what, name in _in_order(*runs.values()):
         found = {run_id: entries.get((what, name)) for run_id, entries in runs.items()}
         change = "not in all" if None in found.values() else _change(list(found.values()))
@@ -255,13 +255,13 @@ def _matrix_rows(runs: Mapping[RunId, _Entries]) -> Iterator[dict[str, Any]]:
         yield {"what": what, "name": plain(name), "change": change} | shown
 
 
-def _in_order(*runs: _Entries) -> list[tuple[str, str]]:
+def _in_order(*runs: _ComparedParts) -> list[tuple[str, str]]:
     """Return what is compared: the arguments, the steps, the result; in each those of the first run first."""
     keys = dict.fromkeys(key for entries in runs for key in entries)
     return sorted(keys, key=lambda key: (_ARGUMENT, _STEP, _RESULT).index(key[0]))
 
 
-def _change(entries: Sequence[_Entry | None]) -> str:
+def _change(entries: Sequence[_ComparedPart | None]) -> str:
     """Return the parts in which the entries differ, in words."""
     parts = [entry.parts for entry in entries if entry is not None]
     return ", ".join(name for name in parts[0] if any(each.get(name) != parts[0][name] for each in parts))
@@ -276,5 +276,5 @@ def _described(read_a: Callable[[], object], read_b: Callable[[], object]) -> st
     return plain("; ".join([*map(str, found[:_N_IN_CELL]), *(["..."] if len(found) > _N_IN_CELL else [])]))
 
 
-def _run_words(run: _RunEntries) -> str:
+def _run_words(run: _ComparedRun) -> str:
     return f"{run.row.run_id} ({run.status.value})"

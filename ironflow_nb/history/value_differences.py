@@ -146,7 +146,10 @@ def _listed(texts: Iterable[str]) -> str:
 
 def _tables(a: Any, b: Any, path: str) -> Iterator[Difference] | None:
     """Return the differences of frames, series or arrays; None for other values."""
-    pandas, numpy = sys.modules.get("pandas"), sys.modules.get("numpy")  # not loaded: then the value is none of theirs
+    pandas, numpy = (
+        sys.modules.get("pandas"),
+        sys.modules.get("numpy"),
+    )  # a value of a library that is not loaded is not there
     if pandas is not None:
         if isinstance(a, pandas.DataFrame):
             return _frames(a, b, path)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ironflow_nb.code_identity.code_parts import compare, decode_parts, describe_code, diff, encode_parts
+from ironflow_nb.code_identity.code_parts import changed_parts, decode_parts, describe_code, diff, encode_parts
 from tests.code_identity.notebook import NOTEBOOK, run
 from tests.code_identity.tracked import track
 
@@ -39,12 +39,12 @@ SAID = [
 def test_an_edit_is_said_in_words(title: str, old: str, new: str, said: list[str]) -> None:
     then = decode_parts(encode_parts(track(run(SOURCE)["work"])))
     now = track(run(SOURCE.replace(old, new))["work"]).parts
-    assert [change.reason for change in compare(then, now)] == said
+    assert [change.reason for change in changed_parts(then, now)] == said
 
 
 def test_a_change_shows_its_lines() -> None:
     then, now = (track(run(text)["work"]).parts for text in (SOURCE, SOURCE.replace("strip", "lower")))
-    (change,) = compare(then, now)
+    (change,) = changed_parts(then, now)
     lines = diff(change).splitlines()
     assert lines[:2] == ["--- clean (then)", "+++ clean (now)"]
     assert [line for line in lines[2:] if line[0] in "+-"] == ["-    text = text.strip()", "+    text = text.lower()"]
@@ -56,7 +56,7 @@ def test_parts_are_kept_and_read_again(name: str) -> None:
     text = encode_parts(tracked)
     assert decode_parts(text) == tracked.parts
     assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
-    assert compare(decode_parts(text), tracked.parts) == ()
+    assert changed_parts(decode_parts(text), tracked.parts) == ()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"parts": [{}]}', '{"parts": [{"name": 1, "digest": "x"}]}', "null"])

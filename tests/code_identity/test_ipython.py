@@ -21,7 +21,7 @@ PROGRAM = """
 import os, sys, time
 from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
-from ironflow_nb.code_identity.code_parts import compare
+from ironflow_nb.code_identity.code_parts import changed_parts
 from ironflow_nb.code_identity.tracker import Tracker
 
 shell = InteractiveShell.instance()
@@ -35,7 +35,7 @@ def write(name, text):
     os.utime(name, (next(later),) * 2)
 
 def said():
-    return [change.reason for change in compare(first.parts, tracker.current().parts)]
+    return [change.reason for change in changed_parts(first.parts, tracker.current().parts)]
 
 tools, script = Path("own_tools.py").read_text(), Path("own_script.py").read_text()
 cell("%load_ext autoreload\\n%autoreload 2")

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, compare, decode_parts
+from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, changed_parts, decode_parts
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.breaker_rules import BreakerRule, a_breaker
 from ironflow_nb.core.durations import Duration, seconds
@@ -276,7 +276,7 @@ def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
 def changes_since(definition: Definitions, code: Digest, now: tuple[CodePart, ...]) -> tuple[Change, ...]:
     """Return what differs between the code of that digest, if the journal has it, and these parts."""
     then = parts_of(definition, code)
-    return compare(then, now) if then else ()
+    return changed_parts(then, now) if then else ()
 
 
 def parts_of(definition: Definitions, code: Digest) -> tuple[CodePart, ...]:
