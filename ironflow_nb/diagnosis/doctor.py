@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from ironflow_nb.execution import (
     is_alive,
     shell,
 )
-from ironflow_nb.journal.ports import Lease
+from ironflow_nb.journal.ports import Lease, QueueItem
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.values.signed_pickles import KEY_BYTES, KEY_VARIABLE, key_path
 
@@ -43,6 +44,8 @@ PACKAGES: Final = (
 WITHOUT: Final = {"pyarrow": "DataFrames are stored as pickles, larger and bound to this version of pandas"}
 SHOWN: Final = 5
 STEPPED_BACK_S: Final = 2.0
+LATE_S: Final = 60.0
+"""So long after its time what starts runs has been taken, where any process is open that may."""
 
 
 def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
@@ -81,6 +84,7 @@ def findings(engine: Engine) -> list[Finding]:
         *_run_check("journal", partial(_check_path, engine, opened.path)),
         *(found for topic, check in of_file for found in _run_check(topic, partial(check, journal))),
         *_run_check("use", partial(_check_owners, engine, journal.contents)),
+        *_run_check("use", partial(_check_starts, engine, journal.contents)),
         *_engine_findings(engine),
         *_run_check("values", partial(_check_key, journal.contents)),
         *_run_check("clock", partial(_check_clock, engine, journal.contents)),
@@ -182,6 +186,31 @@ def _format_owner(lease: Lease) -> str:
 def _format_runs(runs: list[RunRow]) -> str:
     more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
     return ", ".join(f"{RunId(run.run_id)} ({run.name})" for run in runs[:SHOWN]) + more
+
+
+# -- what starts runs ----------------------------------------------------------------------------------------------
+
+
+def _check_starts(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
+    """Name what nobody does: schedules and events that are due for a while, and dead letters."""
+    late_at = engine.clock.now() - round(LATE_S * 1e6)
+    dead = [item for item in contents.starts if item.dead_at is not None] if contents else []
+    late = [item for item in contents.starts if item.dead_at is None and item.due_at < late_at] if contents else []
+    if late:
+        spent = spoken((engine.clock.now() - min(item.due_at for item in late)) / 1e6)
+        found = f"{_format_starts(late)}: due for {spent}, and no process that is open does it"
+        advice = "open the notebook that defines it, or start a worker of it, python -m ironflow_nb work FILE"
+        yield Finding("use", "queue of work", found, Severity.WARNING, advice)
+    if dead:
+        found = f"{_format_starts(dead)}: given up after the last attempt"
+        advice = "iron.work() lists it; when its flow is mended, requeue() of the flow tries it again"
+        yield Finding("use", "dead letters", found, Severity.WARNING, advice)
+
+
+def _format_starts(items: list[QueueItem]) -> str:
+    counts = Counter((item.kind, item.key) for item in items)
+    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    return ", ".join(f"{counted(n, kind)} for {key}" for (kind, key), n in counts.most_common(SHOWN)) + more
 
 
 # -- this process ------------------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ import msgspec
 
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED
+from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution import Clock
-from ironflow_nb.journal.ports import Lease, Select
+from ironflow_nb.journal.ports import Lease, QueueItem, QueueSelect, Select
 from ironflow_nb.journal.sqlite_file import begin_reading
 from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
@@ -67,6 +68,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     A number is None if it could not be found in time. `mode` is None if no process has the journal open. `damage` has
     the messages of SQLite's integrity check, and None if the file is too large for it. `n_values` counts large values,
     whose files have `value_bytes` bytes together; the files of `n_values_lost` are missing or have another size.
+    `starts` are due schedules and events, and dead letters of them.
     """
 
     schema: int
@@ -84,6 +86,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     has_pickles: bool | None = None
     leases: Mapping[str, Lease] = msgspec.field(default_factory=dict)
     unfinished: Collection[RunRow] = ()
+    starts: Collection[QueueItem] = ()
 
 
 def size_of(path: Path) -> int | None:
@@ -162,6 +165,7 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
     files = ValueFiles(path.parent / "values")
     reader = SqliteReader(connection, files)
     leases, unfinished = reader.leases(), reader.runs(Select(statuses=OWNED))
+    now, queue = clock.now(), reader.work(QueueSelect())
     deadline_s = clock.monotonic() + LIMIT_S
     connection.set_progress_handler(lambda: clock.monotonic() > deadline_s, _STEPS_BETWEEN_LOOKS)
     has_pickles = _in_time(lambda: bool(connection.execute(_HAS_PICKLES, (PICKLE,)).fetchone()[0]))
@@ -181,6 +185,7 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
         damage=_damage(connection, facts.size),
         leases=leases,
         unfinished=unfinished,
+        starts=[item for item in queue if item.kind in set(StartKind) and item.due_at <= now],
     )
 
 

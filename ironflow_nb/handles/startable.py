@@ -12,6 +12,7 @@ import msgspec
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.errors import RunFinished
 from ironflow_nb.execution import REGISTRY, Engine, FlowCall, RunRequest
 from ironflow_nb.journal.ports import Addition, QueueItem
@@ -102,6 +103,20 @@ class Startable(ABC):
         return make_schedule(
             engine, kind=self.kind, flow=self.name, name=name, rule=rule, arguments=request.arguments, replaces=replace
         )
+
+    def requeue(self, *, key: str | None = None) -> int:
+        """Put its dead letters back on the queue of work, with all their attempts; return their number.
+
+        They are instants of schedules and emitted events that started no run in the last attempt, and calls of
+        functions of `on` after its runs that raised. `work` lists them.
+
+        Args:
+            key: only the one of this key.
+        """
+        from ironflow_nb.triggers.claims import requeue_dead
+
+        key = None if key is None else a_text("key", key)
+        return requeue_dead(REGISTRY.engine(), self.kind, self.name, key=key)
 
     def scheduled_call(
         self, args: Sequence[Any], inputs: Mapping[str, Any] | None

@@ -7,8 +7,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import NotRetryable
-from ironflow_nb.execution import Engine
+from ironflow_nb.execution import Engine, watch
 from ironflow_nb.journal.ports import Addition, QueueItem, QueueSelect, Reader, RunCommit
 from ironflow_nb.triggers.trigger_rows import ReplacedItem
 from ironflow_nb.values.stored_value import StoredValue
@@ -50,6 +51,30 @@ def settle(engine: Engine, claimed: QueueItem, *additions: Addition, values: tup
     """
     commit = RunCommit(run_id=claimed.run_id, events=(), additions=additions, values=values)
     engine.access.append([commit], engine.durability)
+
+
+def requeue_dead(engine: Engine, kind: str, name: str, *, key: str | None) -> int:
+    """Put the dead letters of a flow or graph back on the queue, with all their attempts; return their number.
+
+    They are what started no run of it, and calls after the ends of its runs. `key` selects one, as `work` shows it.
+    """
+    found: list[QueueItem] = []
+
+    def act(reader: Reader) -> Sequence[RunCommit]:
+        calls = reader.work(QueueSelect(of=[(kind, name)], kind=StartKind.NOTIFICATION, is_dead=True))
+        starts = reader.work(QueueSelect(key=f"{kind} {name}", is_dead=True))
+        dead = [*((item.key, item) for item in calls), *((str(item.run_id), item) for item in starts)]
+        now = engine.clock.now()
+        found[:] = [
+            replace(item, attempts=0, dead_at=None, error_id=None, due_at=now)
+            for shown, item in dead
+            if key in {None, shown}
+        ]
+        return [RunCommit(run_id=item.run_id, events=(), put_work=(item,)) for item in found]
+
+    engine.access.exchange(act, engine.durability)
+    watch(engine)
+    return len(found)
 
 
 def is_last(claimed: QueueItem, error: Exception) -> bool:

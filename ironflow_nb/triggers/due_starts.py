@@ -85,7 +85,7 @@ def _is_own(engine: Engine, item: QueueItem) -> bool:
     with engine.access.current() as reader:
         triggers = triggers_of(reader)
         is_schedule = item.kind == StartKind.SCHEDULE
-        row = triggers.schedule(item.run_id) if is_schedule else triggers.event(item.run_id)
+        row = triggers.schedule(_schedule_id(item)) if is_schedule else triggers.event(item.run_id)
         return row is None or is_own_start(engine.signer, reader, row.signed)
 
 
@@ -106,10 +106,19 @@ def _act(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
 # -- schedules ---------------------------------------------------------------------------------------------------------
 
 
+def _schedule_id(item: QueueItem) -> RunId:
+    """Return the schedule of an item; that of a dead letter has the instant behind it."""
+    return RunId(item.run_id.partition(" ")[0])
+
+
 def _fire(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
     """Begin the run of the instant that the schedule fires now, if there is one, and move the schedule on."""
     with engine.access.current() as reader:
-        schedule = triggers_of(reader).schedule(claimed.run_id)
+        schedule = triggers_of(reader).schedule(_schedule_id(claimed))
+    _, _, instant = claimed.run_id.partition(" ")
+    if schedule is not None and instant:
+        _fire_again(engine, definition, claimed, schedule, instant)
+        return
     if schedule is None or schedule.next_at is None:
         settle(engine, claimed, ReplacedItem(claimed=claimed))
         return
@@ -131,6 +140,17 @@ def _fire(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
         definition.start_keyed(engine, call, key, additions)
     if due.n_missed:
         _say_missed(moved, due.n_missed)
+
+
+def _fire_again(
+    engine: Engine, definition: Definition, claimed: QueueItem, schedule: StoredSchedule, instant: str
+) -> None:
+    """Begin the run of an instant that was a dead letter, beside which the schedule has moved on."""
+    key, end = f"schedule {schedule.name} {instant}", ReplacedItem(claimed=claimed)
+    if _is_begun(engine, definition, key):
+        settle(engine, claimed, end)
+    else:
+        definition.start_keyed(engine, definition.recorded_call(engine.access.read(schedule.inputs_id)), key, (end,))
 
 
 def queued(schedule: StoredSchedule, now: int) -> tuple[QueueItem, ...]:
@@ -286,7 +306,7 @@ def _fail(engine: Engine, definition: Definition, claimed: QueueItem, error: Exc
         settle(engine, claimed, ReplacedItem(claimed=claimed, following=(after,)), values=(stored,))
         return
     what = f"{claimed.kind} {claimed.run_id} starts no run of {definition.name}"
-    logger().warning("%s: %s: %s; iron.work() lists it", what, type(error).__name__, error)
+    logger().warning("%s: %s: %s; iron.work() lists it, requeue() tries it again", what, type(error).__name__, error)
     following, moved = _after_death(engine, after)
     settle(engine, claimed, ReplacedItem(claimed=claimed, following=following), *moved, values=(stored,))
 
@@ -295,10 +315,10 @@ def _after_death(engine: Engine, dead: QueueItem) -> tuple[tuple[QueueItem, ...]
     """Return what is queued beside a dead letter: of a schedule its next instant; and the schedule after it."""
     with engine.access.current() as reader:
         schedule = triggers_of(reader).schedule(dead.run_id)
-    if schedule is None or schedule.next_at is None:
+    if schedule is None or schedule.next_at is None:  # also of an instant that was a dead letter before
         return (dead,), ()
     next_at = schedule.read_rule.following(schedule.created_at, schedule.next_at)
     moved = replace(schedule, next_at=next_at, n_missed=schedule.n_missed + 1)
-    at = engine.access.instant(schedule.next_at).isoformat()
+    at = engine.access.instant(schedule.next_at).astimezone(UTC).isoformat()
     apart = replace(dead, run_id=RunId(f"{dead.run_id} {at}"), work_id=None)
     return (apart, *queued(moved, engine.clock.now())), (moved,)

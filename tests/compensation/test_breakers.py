@@ -155,8 +155,9 @@ def test_a_reset_lets_those_begin_that_wait(lab: Lab) -> None:
     SERVICE["n_to_fail"] = 3
     run = main.start()
     until(lambda: api.status == "open")
-    api.reset()
+    iron.Breaker("api").reset()
     assert run.result(LIMIT_S) == 1
+    assert iron.breakers()["failures"].tolist() == [api.failures]
     iron.Breaker("never asked").reset()
     assert list(iron.breakers()["name"]) == ["api"]
 

@@ -114,6 +114,9 @@ def test_a_function_that_raises_is_called_again_and_is_a_dead_letter_in_the_end(
     assert list(frame["kind"]) == ["notification"]
     assert frame["run_id"].iloc[0] == completes.last.id
     assert frame["key"].iloc[0].startswith("run.completed ")
+    assert completes.requeue(key="another") == fails.requeue() == 0
+    assert completes.requeue(key=frame["key"].iloc[0]) == 1
+    until(lambda: len(TOLD) == 6)
 
 
 def test_what_can_not_be_tried_again_is_dead_at_once(lab: Lab) -> None:

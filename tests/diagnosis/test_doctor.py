@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb import flow
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.findings import in_bytes
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import make_engine
+from ironflow_nb.execution.registry import REGISTRY, make_engine
 from ironflow_nb.journal.schema import SCHEMA_VERSION
+from ironflow_nb.testing.clock import SimClock
 from tests.diagnosis.doctored import LARGE, LINUX, files, found, process, report, row, using_sqlite, work
+from tests.waits.conftest import until
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 TOPICS = ["journal", "place", "sqlite", "use", "engine", "values", "clock", "versions"]
@@ -302,3 +305,30 @@ def test_a_sync_that_is_slow_or_none_is_told(kept: Path, monkeypatch: pytest.Mon
     assert 'durability="process"' in row(found(kept), "sync")[2]
     monkeypatch.setattr(file_checks, "NO_SYNC_S", 1e9)
     assert "no disk is that fast" in row(found(kept), "sync")[1]
+
+
+# -- what starts runs ----------------------------------------------------------------------------------------------
+
+
+def test_an_event_of_a_flow_that_nobody_defines_any_more_is_named_with_what_to_do(engine: Engine, path: Path) -> None:
+    fulfil = flow(on="order.placed", name="fulfil")(lambda n: n)
+    fulfil.subscribe(engine)
+    REGISTRY.forget("flow", "fulfil")
+    iron.emit("order.placed", 1)
+    iron.emit("order.placed", 2)
+    assert iron.work()["state"].tolist() == ["waits for its notebook"] * 2
+    assert "queue of work" not in set(found(path)["what"])
+    an_hour_later = SimClock(engine.clock.now() + 3_600_000_000)
+    state, told, advice = row(found(path, clock=an_hour_later), "queue of work")
+    assert (state, told) == ("warning", "2 events for flow fulfil: due for 1 h, and no process that is open does it")
+    assert "python -m ironflow_nb work FILE" in advice
+
+
+def test_dead_letters_of_events_are_named_with_what_to_do(engine: Engine, path: Path) -> None:
+    flow(on="order.placed", where="length(@) > `0`", name="fulfil")(lambda n: n)
+    iron.emit("order.placed", 1)
+    until(lambda: iron.work()["state"].tolist() == ["dead"])
+    REGISTRY.forget("flow", "fulfil")
+    state, told, advice = row(found(path), "dead letters")
+    assert (state, told) == ("warning", "1 event for flow fulfil: given up after the last attempt")
+    assert "requeue()" in advice

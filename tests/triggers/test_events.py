@@ -78,6 +78,27 @@ def test_where_selects_events_and_one_that_raises_is_told_and_blocks_no_other(
     assert iron.work()["run_name"].tolist() == [large.name] * 2
 
 
+@pytest.mark.parametrize("debounce_s", [None, 5])
+def test_an_event_that_is_a_dead_letter_starts_its_run_once_it_is_requeued(
+    engine: Engine, debounce_s: float | None
+) -> None:
+    def define(where: str) -> Any:
+        return flow(on="order.placed", debounce_s=debounce_s, where=where, name="fulfil")(lambda n: n)
+
+    wrong = define("length(@) > `0`")
+    iron.emit("order.placed", 1)
+    pass_time(engine, 60)
+    assert iron.work()["state"].tolist() == ["dead"]
+    assert wrong.requeue() == 1
+    pass_time(engine, 60)
+    assert iron.work()["state"].tolist() == ["dead"]
+    right = define("@ > `0`")
+    assert right.requeue() == 1
+    pass_time(engine, 60)
+    assert given(right) == [1]
+    assert iron.work().empty
+
+
 WORKS: list[bool] = []
 
 

@@ -209,6 +209,23 @@ def test_arguments_that_do_not_fit_any_more_are_told_and_the_schedule_goes_on(
     pass_time(engine, 3600)
     assert instants(right) == ["2030-01-01T02:00:00"]
     assert (schedule.n_fired, schedule.n_missed) == (1, 1)
+    assert right.requeue(key="another") == 0
+    assert right.requeue(key=dead["key"]) == 1
+    pass_time(engine, 1)
+    assert sorted(instants(right)) == ["2030-01-01T01:00:00", "2030-01-01T02:00:00"]
+    assert iron.work()["state"].tolist() == ["waiting"]
+    assert right.requeue() == 0
+
+
+def test_a_dead_letter_that_is_requeued_and_fails_again_is_one_again_and_its_schedule_goes_on(engine: Engine) -> None:
+    wrong = flow(lambda n: n, name="report")
+    wrong.schedule(every_s=3600, inputs={"n": 1})
+    wrong = flow(lambda other: other, name="report")
+    pass_time(engine, 3600 + 60)
+    for _ in range(2):
+        assert wrong.requeue() == 1
+        pass_time(engine, 60)
+        assert sorted(iron.work()["state"]) == ["dead", "waiting"]
 
 
 @pytest.mark.parametrize(
