@@ -243,7 +243,8 @@ class Engine:
             try:
                 if session.is_open:
                     session.commit_queued()
-                    session.end(self._last_event(session))
+                    with session.lock:  # so that it does not go on after it was found waiting
+                        session.end(self._last_event(session))
                 else:
                     session.flush()
             except IronflowError as error:

@@ -463,7 +463,7 @@ def questions(program: Program) -> list[int]:
 
 KINDS = [
     "call", "map", "submit", "flaky", "flaky map", "broken", "trip", "sleep", "no signal", "signal", "slow", "slow map",
-    "as completed", "emit", "executor slow", "executor slow map", "lane", "lane map",
+    "as completed", "emit", "executor slow", "executor slow map", "lane", "lane map", "question", "question",
 ]  # fmt: skip
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
 PEOPLE = ["call", "map", "flaky", "trip", "sleep", "signal", "question", "question"]

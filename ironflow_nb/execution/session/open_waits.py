@@ -62,7 +62,7 @@ class OpenWaits:
     """The open waits of one continuation of a run, in the order in which they began.
 
     All of the run waits `since_s`, None if it does not. It is parked after a while if it `is_parkable`: if it holds
-    nobody's cell or call. While it `is_held` no wait ends. `untaken` have ended, and their flow has not gone on yet.
+    nobody's cell or call. While it has `n_holders` no wait ends. `untaken` have ended, and their flow still stands.
     `left` says for what, and how it ends, once a call has left its run waiting.
 
     Lock: session.
@@ -74,7 +74,7 @@ class OpenWaits:
         self._open: list[OpenWait] = []
         self.since_s: float | None = None
         self.is_parkable = False
-        self.is_held = False
+        self.n_holders = 0
         self.untaken: set[OpenWait] = set()
         self.left: LeftWaiting | None = None
 
@@ -85,6 +85,11 @@ class OpenWaits:
     def is_any_due(self) -> bool:
         """Return True if the time of one of them is over."""
         return any(wait.is_due for wait in list(self._open))
+
+    def is_any_ready(self) -> bool:
+        """Return True if `settle` would end one of them. Lock: session."""
+        mailbox = self._mailbox()
+        return self.is_any_due or any(wait.wanted.choose(mailbox) for wait in self._open)
 
     @property
     def is_for_signal(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from ironflow_nb.core.events import RunWaiting
+from ironflow_nb.core.events import RunAdmitted, RunWaiting
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.execution.recording.journal_access import PendingEvent
-from ironflow_nb.execution.session.open_waits import LeftWaiting
+from ironflow_nb.execution.session.open_waits import LeftWaiting, OpenWait
 from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 
@@ -16,51 +18,90 @@ from ironflow_nb.execution.session.session import Session
 def settle_waits(session: Session) -> None:
     """End the waits that are due, and those whose signals are there; called by those who may have made it so.
 
-    A run that is being parked leaves them to the continuation that they cause.
+    A run that is being parked leaves them to the continuation that they cause. The runs around it go on first: one that
+    is recorded as waiting when no wait below it is open would wait for ever, if its process dies then or is closed.
+    That none of them is recorded so once more in between is kept by `_while_held`.
     """
-    with session.lock:
-        if session.is_open and not session.waits.is_held:
-            session.waits.settle(session.storage)
+    while True:
+        with session.lock:
+            if not session.is_open or session.waits.n_holders:
+                break
+            around = _waiting_around(session)
+            if not all(each.is_open for each in around):
+                break  # one was left waiting by its engine, and another continuation ends the wait
+            if not around or not session.waits.is_any_ready():
+                session.waits.settle(session.storage)
+                break
+        _let_go_on(around)
     session.wakeups.wake()
 
 
-def park(session: Session) -> bool:
-    """Stop a run so that it gives back its threads, if all of it still waits; return True if it does.
+def cancel_wait(session: Session, wait: OpenWait) -> None:
+    """Record that the flow has cancelled the wait; the runs around it go on, see `settle_waits`."""
+    _let_go_on(_waiting_around(session))
+    with session.lock:
+        session.waits.cancel(wait)
 
-    Its waits are held first, with those of its children: had one ended between the look and the stop, nothing would
-    continue the run.
-    """
-    held = _family(session)
-    for each in held:
+
+def _waiting_around(session: Session) -> list[Session]:
+    """Return the runs around this one that are recorded as waiting, the outermost first."""
+    around: list[Session] = []
+    while isinstance(session.parent, Session):
+        session = session.parent
+        if session.writer.row is not None and session.writer.row.status is RunStatus.WAITING:
+            around.insert(0, session)
+    return around
+
+
+def _let_go_on(runs: list[Session]) -> None:
+    for each in runs:
         with each.lock:
-            each.waits.is_held = True
-    if is_waiting(session) and len(_family(session)) == len(held):
+            row = each.writer.row
+            if each.is_open and row is not None and row.status is RunStatus.WAITING:
+                each.writer.append(PendingEvent(RunAdmitted()))
+
+
+def _while_held(session: Session, act: Callable[[], bool]) -> bool:
+    """Act if all of the run waits, while none of its waits can end, nor any of its children; return what that does.
+
+    They stay held if it returns True. Had one ended between the look and the act, nothing would continue the run.
+    """
+    held = [(each, each.waits) for each in _family(session)]  # a further continuation has waits of its own
+    for each, waits in held:
+        with each.lock:
+            waits.n_holders += 1  # several may look at once, and one of them park the run
+    stays = False
+    try:
+        stays = is_waiting(session) and len(_family(session)) == len(held) and act()
+    finally:
+        for each, waits in [] if stays else held:
+            with each.lock:
+                waits.n_holders -= 1
+    for each, _ in [] if stays else held:
+        settle_waits(each)
+    return stays
+
+
+def park(session: Session) -> bool:
+    """Stop a run so that it gives back its threads, if all of it still waits; return True if it does."""
+
+    def stop() -> bool:
         session.stop(StopRequest.PARK, None)
         return True
-    for each in held:
-        with each.lock:
-            each.waits.is_held = False
-        settle_waits(each)
-    return False
+
+    return _while_held(session, stop)
 
 
 def rest(session: Session) -> None:
-    """Give back the places in lanes of a run that waits as a whole.
+    """Give back the places in lanes of a run that waits as a whole: what waits holds none."""
 
-    Its waits are held meanwhile, with those of its children: had one ended between the look and the giving back, the
-    run would go on without its places.
-    """
-    held = _family(session)
-    for each in held:
-        with each.lock:
-            each.waits.is_held = True
-    if session.admission is not None and is_waiting(session) and len(_family(session)) == len(held):
-        with session.lock:
-            session.admission.rest()
-    for each in held:
-        with each.lock:
-            each.waits.is_held = False
-        settle_waits(each)
+    def give_back() -> bool:
+        if session.admission is not None:
+            with session.lock:
+                session.admission.rest()
+        return False
+
+    _while_held(session, give_back)
 
 
 def leave_waiting(session: Session) -> bool:
@@ -146,10 +187,21 @@ def note_waiting(session: Session, now_s: float) -> float | None:
             return None
         if session.waits.since_s is None:
             session.waits.since_s = now_s
-        row = session.writer.row
-        if row is not None and row.status is RunStatus.RUNNING and not session.writer.is_pending:
+    if _is_to_be_noted(session):
+        _while_held(session, partial(_note, session))
+    return session.waits.since_s
+
+
+def _is_to_be_noted(session: Session) -> bool:
+    row = session.writer.row
+    return row is not None and row.status is RunStatus.RUNNING and not session.writer.is_pending
+
+
+def _note(session: Session) -> bool:
+    with session.lock:
+        if session.phase is RunPhase.OPEN and _is_to_be_noted(session):
             session.writer.append(PendingEvent(RunWaiting(waiting_for=waited_for(session))))
-        return session.waits.since_s
+    return False
 
 
 def waited_for(session: Session) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class LaneGate:
         self._step = step
         self._priority = priority
         self._ask: Ask | None = None
+        self._is_asking = False
         self._promise = Promise()
         self._is_over = False
 
@@ -34,18 +36,35 @@ class LaneGate:
     def left_s(self) -> float | None:
         """See `Gate`."""
         session, clock = self._session, self._session.access.clock
+        with session.lock:
+            is_first = self._ask is None and not self._is_asking
+            if is_first:
+                self._is_asking, self._promise = True, Promise()
+        if is_first:
+            self._begin()
         ask = self._ask
-        if ask is None:
-            self._promise = Promise()
-            ask = session.desk.ask(self.demands, session.run_id, self._step, self._given, priority=self._priority)
-            with session.lock:
-                if self._is_over:  # the run has ended meanwhile, and dropped it
-                    session.desk.leave_soon(ask)
-                    raise session.finished()
-                self._ask = ask
+        if ask is None:  # another branch of the run asks at this moment, and tells `when_open`
+            return math.inf
         if not ask.is_given and ask.due_s <= clock.monotonic():
             session.desk.look(ask.lanes)
         return None if ask.is_given else max(ask.due_s - clock.monotonic(), 0.0)
+
+    def _begin(self) -> None:
+        """Ask for the places, once: two asks of one run would wait for each other."""
+        session, ask = self._session, None
+        try:
+            ask = session.desk.ask(self.demands, session.run_id, self._step, self._given, priority=self._priority)
+        finally:
+            with session.lock:
+                self._is_asking = False
+                if not self._is_over:
+                    self._ask = ask
+                elif ask is not None:  # the run has ended meanwhile, and dropped it
+                    session.desk.leave_soon(ask)
+            if self._step is None and (ask is None or ask.is_given or self._is_over):
+                self._given()  # to branches that found it asking; an attempt asks alone
+        if self._is_over:
+            raise session.finished()
 
     def when_open(self) -> Promise:
         """See `Gate`."""

@@ -11,7 +11,7 @@ from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import is_left_by_thread, root_of, settle_waits
+from ironflow_nb.execution.session.wait_state import cancel_wait, is_left_by_thread, root_of, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.gates import admitted
@@ -71,8 +71,7 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
         await admitted(driver, session)  # before it is known to go on: else its place could be taken away at once
     except BaseException as error:
         if type(error).__name__ == "CancelledError" and session.stop_request is None and session.is_open:
-            with session.lock:
-                session.waits.cancel(wait)
+            cancel_wait(session, wait)
         raise
     finally:
         session.waits.untaken.discard(wait)
