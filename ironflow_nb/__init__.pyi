@@ -67,6 +67,7 @@ from .handles.open_questions import waiting as waiting
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
+from .handles.snapshot import Snapshot as Snapshot
 from .handles.sweep import Sweep as Sweep
 from .handles.trust import trust as trust
 from .history.breakers_frame import breakers as breakers

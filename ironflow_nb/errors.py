@@ -391,10 +391,11 @@ class VersionConflict(IronflowError, RuntimeError):
 
 
 class VersionNotFound(IronflowError, LookupError):
-    """The instance has no such version."""
+    """The run, or the instance of a decider, has no such version, or none at such a moment."""
 
-    instance: str
-    version: int
+    run_id: str | None = None
+    instance: str | None = None
+    version: int | None = None
     newest: int
 
 

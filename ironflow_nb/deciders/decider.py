@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Generic
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.moments import Moment
 from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
@@ -20,7 +20,7 @@ from ironflow_nb.deciders.decider_definition import Command, DeciderDefinition, 
 from ironflow_nb.deciders.decisions import Outcome
 from ironflow_nb.deciders.due_work import DueWorkThread, requeue, run_until_idle
 from ironflow_nb.deciders.given_when_then import Given, When
-from ironflow_nb.deciders.instances import require_version, state_at, version_or_instant
+from ironflow_nb.deciders.instances import moment_of, state_at
 from ironflow_nb.deciders.possible_transitions import Explorer
 from ironflow_nb.deciders.state_machine import StateMachine, drift, state_machine_of, validate
 from ironflow_nb.errors import InstanceNotFound
@@ -141,20 +141,20 @@ class Decider(DeciderDefinition[State, Command, Event, Effect]):
 
     # -- history -------------------------------------------------------------------------------------------------
 
-    def state(self, instance: str, *, at: int | datetime | None = None) -> State:
-        """Return the state of the instance: now, after the event of a version, or at an instant.
+    def state(self, instance: str, *, at: Moment | None = None) -> State:
+        """Return the state of the instance: now, after the event of a version, or at an instant; see `Run.at`.
 
-        Versions are those of `history`, of outcomes and of `expected_version`; 0 is before the first event.
+        Versions are those of `history`, of outcomes and of `expected_version`; 0 is before the first event, -1 the
+        newest.
 
         Raises:
             InstanceNotFound: no instance has that id.
-            VersionNotFound: the instance has no such version.
-            TypeError: `at` is neither a version nor an instant.
+            VersionNotFound: the instance has no such version, or did not exist at that instant.
+            TypeError, ValueError: `at` names no moment.
         """
         engine, row = REGISTRY.engine(), self._row(instance)
-        version, microseconds = version_or_instant(at)
         with engine.reading() as reader:
-            require_version(self, reader, row, version)
+            version, microseconds = moment_of(self, reader, row, at, engine.clock.now())
             found: State = state_at(self, reader, row.run_id, instance, version=version, at=microseconds)
         return found
 
@@ -185,7 +185,7 @@ class Decider(DeciderDefinition[State, Command, Event, Effect]):
         chosen = None if instance is None else a_text("instance", instance)
         return decider_frames.observations(REGISTRY.engine(), self, chosen)
 
-    def what_if(self, instance: str, command: Command, *, at: int | datetime | None = None) -> When:
+    def what_if(self, instance: str, command: Command, *, at: Moment | None = None) -> When:
         """Return the decision of the instance, now or at a version or instant; nothing is written.
 
         Raises:

@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
-from operator import index
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ironflow_nb.core.events import DomainEvent, RecordedEvent, RunEvent
 from ironflow_nb.core.identity import Digest, RunId, ValueId
+from ironflow_nb.core.moments import Moment, Span, located
 from ironflow_nb.core.run_state import RunRow, evolve_run
 from ironflow_nb.deciders.decider_definition import AnyDecider, is_immutable
 from ironflow_nb.deciders.store import NO_LIMIT, EventRecord, Observation, StoredState, deciders_of
-from ironflow_nb.errors import EventUnreadable, VersionNotFound
-from ironflow_nb.execution import EPOCH, JournalAccess
+from ironflow_nb.errors import EventUnreadable
+from ironflow_nb.execution import JournalAccess
 from ironflow_nb.journal.ports import QueueItem, Reader, RunCommit
 from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import StoredValue, value_id
@@ -332,30 +331,20 @@ def unreadable_event(name: str, instance: str, sequence: int, version: int, erro
     )
 
 
-def version_or_instant(at: int | datetime | None) -> tuple[int | None, int | None]:
-    """Return the version, or the instant in microseconds UTC. A datetime without a zone is local.
+def moment_of(
+    decider: AnyDecider, reader: Reader, row: RunRow, at: Moment | None, now: int
+) -> tuple[int | None, int | None]:
+    """Return the version, 0 before the first event, or the instant in microseconds UTC; see `located`.
 
     Raises:
-        TypeError: `at` is neither.
+        VersionNotFound: the instance has no such version, or did not exist then.
+        TypeError, ValueError: `at` names no moment.
     """
-    if at is None:
-        return None, None
-    if isinstance(at, datetime):
-        return None, (at.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
-    if isinstance(at, bool) or not hasattr(at, "__index__"):
-        raise TypeError(f"at must be a version (an int) or an instant (a datetime), got {at!r}")
-    return index(at), None
-
-
-def require_version(decider: AnyDecider, reader: Reader, row: RunRow, version: int | None) -> None:
-    """Raise `VersionNotFound` if the instance has no such version."""
     head = reader.head(row.run_id)
-    newest = 0 if head is None else head[0]
-    if version is not None and not 0 <= version <= newest:
-        raise VersionNotFound(
-            f"{decider.name} {row.key} has no version {version}; its newest is {newest}, and "
-            f"{decider.name}.history({row.key!r}) lists those of its events",
-            instance=row.key or "",
-            version=version,
-            newest=newest,
-        )
+    if at is None or head is None:
+        return None, None
+    span = Span(
+        what=f"{decider.name} {row.key}", newest=head[0], began_at=row.started_at,
+        until=max(now, head[1]), is_over=False, first=0, ids={"instance": row.key or ""},
+    )  # fmt: skip
+    return located(at, span)

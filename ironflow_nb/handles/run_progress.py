@@ -160,7 +160,7 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
     if goes_on:
         in_flight = _in_flight_before(session, began_at)
         tallies = [each for tally in tallies for each in _to_be_reached(tally, in_flight[tally.place])]
-    totals = _totals(reader, run, since=run.session_version if is_completed else 0)
+    totals = totals_of(reader, run, since=run.session_version if is_completed else 0)
     places = {tally.place for tally in tallies} | set(totals)
     return Progress(
         run=run,
@@ -222,14 +222,14 @@ def _last_sign_at(reader: Reader, run: RunRow) -> int:
     return run.updated_at if head is None else head[1]
 
 
-def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[Place]:
-    """Return the numbers of items of maps and loops, if they were known.
+def totals_of(reader: Reader, run: RunRow, *, since: int, until: int | None = None) -> Counter[Place]:
+    """Return the numbers of items of maps and loops, if they were known between these versions.
 
     If a later continuation has begun a series again, its number there counts; otherwise the earlier number, unless
     the run has completed without it.
     """
     latest: dict[tuple[str, str, int], ItemsCounted] = {}
-    for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__)):
+    for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__, until_version=until)):
         counted = decode_as(ItemsCounted, row.data)
         if row.version >= since:
             latest[counted.name, counted.branch, counted.nth] = counted

@@ -105,6 +105,19 @@ def steps(
     return _history_frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | progress | took])
 
 
+def steps_of(reader: Reader, run: RunRow, chosen: Sequence[tuple[StepRow, StepStatus]]) -> pd.DataFrame:
+    """Return the frame of steps of one run, given by attempts and their statuses at one moment of it."""
+    began = run.session_version if run.n_sessions > 1 else 0
+    took = [row.origin_run_id is not None or (row.version < began and row.finished_at is not None) for row, _ in chosen]
+    rest: dict[str, list[Any]] = {"reused": took, "progress": [None] * len(took)}
+    return _history_frame(STEP_COLUMNS, [_attempt_columns(chosen, _previews(reader, chosen)) | rest])
+
+
+def error_text(reader: Reader, error_id: ValueId | None) -> str | None:
+    """Return a preview of a recorded error, or None without one."""
+    return None if error_id is None else preview(reader.values([error_id]).get(error_id))
+
+
 def attempts(
     flow: object | None = None,
     *,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ironflow_nb.core.identity import ValueId
+from ironflow_nb.core.identity import StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import RunKind
-from ironflow_nb.errors import InputsNotStored, ValueUnreadable
+from ironflow_nb.core.status import RunKind, StepStatus
+from ironflow_nb.errors import InputsNotStored, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import CLOSURE, Engine, unwrapped
+from ironflow_nb.history.lookup import resolve_step
 from ironflow_nb.values.codecs import JSON, NOT_KEPT, REFERENCE, input_references
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord
 from ironflow_nb.values.tagged import TAG, Tree, untag
@@ -145,6 +146,49 @@ def read_value(engine: Engine, stored: StoredValue) -> Any:
     if missing:
         raise ValueUnreadable(f"{', '.join(missing)} of a record is missing in the journal; put that back from a copy")
     return {name: engine.codecs.decode(parts[value_id]) for name, value_id in ids.items()}
+
+
+def latest_output(rows: Sequence[StepRow], ref: StepRef) -> StepRow | None:
+    """Return the newest attempt of the step that has an output, or None."""
+    done = (row for row in reversed(rows) if row.step == ref and row.status is StepStatus.COMPLETED)
+    return next(done, None)
+
+
+def output_of(engine: Engine, rows: Sequence[StepRow], step: object, run_id: str) -> Any:
+    """Return the newest output of a step among these attempts of a run.
+
+    Raises:
+        StepNotFound, AmbiguousStep: none of them is of such a step, or those of several are; or it has no output.
+        ValueUnreadable: the output can't be read here.
+    """
+    ref = resolve_step(rows, step, run_id)
+    latest = latest_output(rows, ref)
+    if latest is None:
+        now = next(row.status.value for row in reversed(rows) if row.step == ref)
+        raise StepNotFound(f"{ref} of run {run_id} is {now} and has no output", run_id=run_id, step=ref)
+    return read_output(engine, latest)
+
+
+def read_output(engine: Engine, row: StepRow) -> Any:
+    """Return the output of an attempt that has one.
+
+    Raises:
+        ValueUnreadable: it can't be read here.
+    """
+    assert row.output_id is not None
+    with engine.reading() as reader:
+        stored = reader.values([row.output_id], of=[row.row_key]).get(row.output_id)
+    if stored is None:
+        raise ValueUnreadable(
+            f"the output of {row.step} of run {row.run_id} is missing in the journal; put that back from a copy",
+            run_id=row.run_id,
+            step=row.step,
+        )
+    try:
+        return read_value(engine, stored)
+    except ValueUnreadable as error:
+        error.add_note(f"It is the recorded result of {row.step} in run {row.run_id}.")
+        raise
 
 
 def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:

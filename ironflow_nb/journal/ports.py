@@ -238,7 +238,8 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
 
     `without` are the ids of runs to leave out. `name` is the name of a run or a step, or the type of an event;
     `run_name` is the name of the run of steps and events. Both also find a name by its last part, ``fetch`` finds
-    ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, select steps.
+    ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, select steps;
+    `after_version` and `until_version`, which is included, select events.
     """
 
     run_ids: Collection[str] | None = None
@@ -252,6 +253,8 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     step_statuses: Collection[StepStatus] | None = None
     is_latest: bool = False
     since: int | None = None
+    after_version: int | None = None
+    until_version: int | None = None
     limit: int | None = None
 
 

@@ -260,6 +260,8 @@ class SqliteReader:
             where += " AND at >= :since"
         if select.name is not None:
             where += " AND type = :name"
+        where += "" if select.after_version is None else " AND version > :after_version"
+        where += "" if select.until_version is None else " AND version <= :until_version"
         if select.run_name is not None:
             has_name = self._has_name("r.name", select.run_name, select, given)
             query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW_RUNS + 1}"

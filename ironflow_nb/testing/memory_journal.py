@@ -379,13 +379,13 @@ class MemoryJournal:
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
-        since = select.since or 0
+        since, until = select.since or 0, 2**63 if select.until_version is None else select.until_version
         found = [
             row
             for row in list(self._events)
             if _fits_ids(row.run_id, select)
-            and row.at >= since
-            and select.name in {None, row.type}
+            and (select.after_version or 0) < row.version <= until
+            and (row.at >= since and select.name in {None, row.type})
             and (select.run_name is None or _fits_name(self._runs[row.run_id].name, select.run_name, select))
         ]
         return found if select.limit is None else found[max(0, len(found) - select.limit) :]

@@ -162,6 +162,11 @@ class SelectContract:
             (Select(name="StepStarted", limit=2), [7, 13]),
             (Select(since=151), [8, 9, 11, 13, 14]),
             (Select(since=160, run_ids=[B, C], limit=2), [13, 14]),
+            (Select(run_ids=[A], after_version=2), [3, 4, 5, 6, 7, 8, 9]),
+            (Select(run_ids=[A], after_version=2, until_version=4), [3, 4]),
+            (Select(run_ids=[A], after_version=3, until_version=4), [4]),
+            (Select(run_ids=[A], until_version=0), []),
+            (Select(until_version=1), [1, 10, 12]),
         ],
     )
     def test_events_are_selected_by_position(self, world: Journal, select: Select, expected: Sequence[int]) -> None:

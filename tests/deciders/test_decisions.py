@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -82,15 +83,32 @@ def test_the_past_is_asked_by_what_outcomes_and_history_call_versions(lab: Lab) 
 def test_a_version_that_is_not_there_is_refused_with_the_newest(lab: Lab) -> None:
     counter = counters()
     newest = counter.send(Add("c", 1)).version
-    for at in (99, -1, 2**63):
+    for at in (99, -2 - newest, 2**63):
         with pytest.raises(iron.errors.VersionNotFound, match=f"no version {at}; its newest is {newest}") as caught:
             counter.state("c", at=at)
         assert caught.value.ids == {"instance": "c", "version": at, "newest": newest}
         with pytest.raises(iron.errors.VersionNotFound):
             counter.what_if("c", Add("c", 1), at=at)
-    for odd in ("yesterday", 1.5, True):
-        with pytest.raises(TypeError, match=r"a version .* or an instant"):
+    for odd in (1.5, True):
+        with pytest.raises(TypeError, match=r"a version .*, an instant"):
             counter.state("c", at=odd)
+    with pytest.raises(ValueError, match="'yesterday' is no moment"):
+        counter.state("c", at="yesterday")
+
+
+def test_the_moments_of_an_instance_are_those_of_a_run(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    counter = counters()
+    for n in (1, 2, 3):
+        counter.send(Add("c", n))
+        clock.advance(60)
+    began = counter.history("c")["at"].iloc[0].to_pydatetime()
+    assert [counter.state("c", at=-version).n for version in (1, 2, 3)] == [6, 3, 1]
+    assert counter.state("c", at=began + timedelta(seconds=70)).n == 3
+    assert counter.state("c", at=(began + timedelta(seconds=70)).isoformat()).n == 3
+    for moment in (began - timedelta(seconds=1), began + timedelta(days=1), "2001-01-01"):
+        with pytest.raises(iron.errors.VersionNotFound, match=r"is no moment of counter.* c: it began"):
+            counter.state("c", at=moment)
 
 
 @pytest.mark.parametrize("where", ["event", "effect", "timer", "command", "reason"])
