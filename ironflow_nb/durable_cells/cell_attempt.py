@@ -25,6 +25,7 @@ from ironflow_nb.durable_cells.cell_record import (
 )
 from ironflow_nb.errors import DefinitionError, StepTimeout
 from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
+from ironflow_nb.values.failures import annotate
 from ironflow_nb.values.stored_value import ValueRecord
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -322,4 +323,4 @@ class _CellStorage(RunStorage):
 def _add_advice(error: BaseException, cell: Cell) -> None:
     """Add a note with what to do; it is shown after the user's own traceback."""
     what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; correct it and run it"
-    error.add_note(f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")
+    annotate(error, f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")

@@ -13,7 +13,7 @@ from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_ru
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution import DETACHED, REGISTRY, SCOPE, Engine, Session, say, watch
 from ironflow_nb.journal.ports import QueueSelect, Reader, Select
-from ironflow_nb.values.failures import load_failure, recorded_error
+from ironflow_nb.values.failures import annotate, load_failure, recorded_error
 
 POLL_S: Final = 0.05
 TAKEN_WITHIN_S: Final = 5.0
@@ -198,5 +198,5 @@ def recorded_failure(engine: Engine, run: RunRow) -> BaseException:
             standing_in.add_note(note)
         standing_in.add_note(f"recorded traceback:\n{failure.traceback}")
         return standing_in
-    error.add_note(f"ironflow: this is the recorded failure of run {run.run_id} of {plain(run.name)}")
+    annotate(error, f"ironflow: this is the recorded failure of run {run.run_id} of {plain(run.name)}")
     return error

@@ -15,6 +15,7 @@ from typing import Any, Final
 from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import RunInterrupted
+from ironflow_nb.values.failures import set_attribute
 
 _PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _METHOD: Final = "showtraceback"
@@ -49,12 +50,12 @@ def own_frames_only(error: BaseException | None) -> Iterator[None]:
     """Remove the frames of the package from the error and its chain within the context."""
     before = [(each, each.__traceback__) for each in _chain(error)]
     for each, frames in before:
-        each.__traceback__ = without_package(frames)
+        each.with_traceback(without_package(frames))
     try:
         yield
     finally:
         for each, frames in before:
-            each.__traceback__ = frames
+            each.with_traceback(frames)
 
 
 def without_package(frames: TracebackType | None) -> TracebackType | None:
@@ -98,7 +99,7 @@ def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
     if own_frames(error, file) is not None:
         with suppress(AttributeError):  # a class with __slots__
             # IPython calls this method of an error, if it has one.
-            error._render_traceback_ = partial(render_traceback, shell, error, file)  # type: ignore[attr-defined]
+            set_attribute(error, "_render_traceback_", partial(render_traceback, shell, error, file))
 
 
 def render_traceback(shell: Any, error: BaseException, file: str) -> list[str]:

@@ -39,6 +39,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _WHOLE: Final = ""
 """The name, among the pickled parts, of an exception that is pickled as a whole."""
+_CLASS: Final = "<class>"
+"""The name, among the pickled parts, of a class that has to be imported; a body may have imported its library."""
+_LOADED: Final = frozenset({builtins.__name__, "__main__", __name__.partition(".")[0]})
+"""Packages that are loaded wherever a failure is rebuilt."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,6 +135,17 @@ def exception_name(kind: type[BaseException]) -> str:
     return f"__main__.{name}" if hides_builtin else name
 
 
+def set_attribute(error: BaseException, name: str, value: object) -> None:
+    """Set an attribute of an exception, also of a frozen one, as a dataclass may be."""
+    object.__setattr__(error, name, value)
+
+
+def annotate(error: BaseException, note: str) -> None:
+    """Add a note to an exception, also to a frozen one."""
+    notes = getattr(error, "__notes__", None)
+    set_attribute(error, "__notes__", [*(notes if isinstance(notes, list) else ()), note])
+
+
 # -- recording ---------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +177,8 @@ class _FailureRecorder:
         others = {name: value for name, value in named.items() if name not in trees | inner}
         is_whole = base is not kind and _find_exception(exception_name(kind)) is kind
         pickles = self._picklable({_WHOLE: error} if is_whole else self._with_http_bodies(others))
+        if _WHOLE not in pickles and base is not None and base.__module__.partition(".")[0] not in _LOADED:
+            pickles |= self._picklable({_CLASS: _find_exception(exception_name(base))})
         return Failure(
             kind=legible(exception_name(kind)),
             text=legible(_safe_text(str, error), TEXT_LIMIT),
@@ -228,7 +245,7 @@ def contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     reduced: Any = _built_in(kind).__reduce__(error)
     _, arguments, *more = reduced
     found = dict(more[0] or {}) if more else {}
-    if isinstance(error, NameError):  # its __reduce__ omits the name
+    if isinstance(error, NameError | AttributeError):  # its __reduce__ omits the name
         found["name"] = error.name
     slots = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     found |= {name: getattr(error, name) for name in slots if hasattr(error, name)}
@@ -301,10 +318,10 @@ class _FailureBuilder:
                 originals.setdefault(member, part)
             for name, link in (("__cause__", failure.cause), ("__context__", failure.context)):
                 if link is not None:
-                    setattr(error, name, self._exception(link))
+                    set_attribute(error, name, self._exception(link))
                     originals.setdefault(link, getattr(original, name, None))
-            error.__suppress_context__ = failure.suppresses
-            error.__traceback__ = None if original is None else original.__traceback__
+            set_attribute(error, "__suppress_context__", failure.suppresses)
+            error.with_traceback(None if original is None else original.__traceback__)
         return self._exception(0)
 
     def _exception(self, number: int) -> BaseException:
@@ -318,18 +335,18 @@ class _FailureBuilder:
         # Older records have the members of a group as `parts`.
         members = [self._without_chain(part) for part in failure.parts]
         members = members or [self._exception(number) for number in failure.members]
-        missing = [*failure.lost, *(name for name in failure.pickles if name != _WHOLE and name not in loaded)]
+        missing = [*failure.lost, *(name for name in failure.pickles if name not in {*loaded, _WHOLE, _CLASS})]
         for name, number in failure.inner.items():
             if number in self._exceptions or number not in self._begun:  # else the two contain each other
                 loaded[name] = self._exception(number)
         error = _rebuild(failure, loaded, self._where, members)
         vars(error).pop("__notes__", None)
         for note in failure.notes:
-            error.add_note(note)
+            annotate(error, note)
         if failure.stand_in and _WHOLE not in loaded:
-            error.add_note(f"(it stands for a {failure.kind}, which can't be found by that name after a restart)")
+            annotate(error, f"(it stands for a {failure.kind}, which can't be found by that name after a restart)")
         if missing:
-            error.add_note(f"(the journal could not store these parts of it: {', '.join(missing)})")
+            annotate(error, f"(the journal could not store these parts of it: {', '.join(missing)})")
         return error
 
 
@@ -365,7 +382,8 @@ def _rebuild_as(
     if members:
         arguments.append(members)
     state = {name: untag(tree) for name, tree in failure.state.items()}
-    return made_of(kind, arguments, state | {name: value for name, value in loaded.items() if name not in trees})
+    state |= {name: value for name, value in loaded.items() if name not in trees and name != _CLASS}
+    return made_of(kind, arguments, state)
 
 
 def made_of(kind: type[BaseException], arguments: Sequence[Any], state: Mapping[str, Any]) -> BaseException:
@@ -375,7 +393,7 @@ def made_of(kind: type[BaseException], arguments: Sequence[Any], state: Mapping[
     base.__init__(error, *arguments)
     for name, value in state.items():
         try:
-            object.__setattr__(error, name, value)
+            set_attribute(error, name, value)
         except AttributeError:  # a property hides the attribute of that name
             vars(error)[name] = value
     return error

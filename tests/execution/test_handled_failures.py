@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ class Slotted(ValueError):
     __slots__ = ("detail",)
 
 
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses every attribute that is set, also what Python sets on exceptions."""
+
+    code: int
+
+
 class Basket:
     """A value that only a pickle keeps."""
 
@@ -50,6 +59,12 @@ def refused(*, given: Any = None) -> None:
 def slotted() -> None:
     error = Slotted("s")
     error.detail = [1, {"a": (2, 3)}]
+    raise error
+
+
+def frozen() -> None:
+    error = Frozen(7)
+    error.__dict__["__notes__"] = ["look here"]
     raise error
 
 
@@ -142,6 +157,8 @@ RAISERS: list[tuple[Callable[..., None], Look]] = [
     (wrapped, lambda error: (str(error), error.args[0].given, error.args[0] is error.__cause__)),
     (circular, lambda error: (error.url, error.given.url, error.given.__cause__ is error)),
     (slotted, lambda error: error.detail),
+    (frozen, lambda error: (error.code, error.args)),
+    (lambda: (5).nothing, lambda error: error.name),  # type: ignore[attr-defined]
     (noted, lambda error: error.__notes__[:1]),
     (caused, lambda error: (error.__cause__.code, error.__cause__.__notes__, error.__suppress_context__)),
     (in_context, lambda error: (error.__context__.url, error.__suppress_context__)),
@@ -318,8 +335,6 @@ def main():
     if world.is_broken:
         world.die()
 """
-    import sys
-
     for is_broken in (True, False):
         world.is_broken = is_broken
         run_cell(definition, namespace)
@@ -343,6 +358,56 @@ def test_pickled_parts_of_somebody_else_are_not_loaded(monkeypatch: pytest.Monke
     theirs: Any = recorded_error(stored, Signer(lambda n: b"x" * n), where="here")
     assert (theirs.code, theirs.url, hasattr(theirs, "given")) == (404, "u", False)
     assert "(the journal could not store these parts of it: given)" in theirs.__notes__
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_an_error_of_a_library_that_only_the_body_has_imported_is_of_its_class_after_a_restart(
+    lab: Lab, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    (tmp_path / "a_late_library.py").write_text(
+        "class Refused(OSError):\n    def __init__(self, code, *, url):\n        super().__init__(code, url)\n"
+        "        self.code, self.url = code, url\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @step
+    def work() -> None:
+        world.did("worked")
+        import a_late_library  # type: ignore[import-not-found]
+
+        raise a_late_library.Refused(404, url="u")
+
+    @step
+    def goes_on() -> None:
+        """Prove that the flow lived with it."""
+
+    def handle() -> None:
+        try:
+            work()
+        except OSError as error:
+            import a_late_library
+
+            found: Any = error
+            world.plan.append((type(found) is a_late_library.Refused, found.code, found.url))
+        goes_on()
+        if world.is_broken:
+            raise RuntimeError("on the way")
+
+    @flow
+    def main() -> None:
+        handle()
+
+    @flow
+    async def main_async() -> None:
+        handle()
+
+    for world.is_broken in (True, False):
+        ran = (main_async if is_async else main).start()
+        assert (ran.wait().status == "failed") is world.is_broken
+        sys.modules.pop("a_late_library")
+        lab.cell()
+    assert world.log == ["worked"]
+    assert world.plan == [(True, 404, "u")] * 2
 
 
 def test_what_is_too_large_or_endless_is_left_out() -> None:

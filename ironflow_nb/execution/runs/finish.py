@@ -36,6 +36,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 from ironflow_nb.journal.ports import QueueItem
+from ironflow_nb.values.failures import annotate
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -283,7 +284,7 @@ def _note(session: Session, error: BaseException, what: str, to_do: str | None) 
         more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
         if to_do is _TO_DO_AGAIN:
             more = f'\n{_NOTE}{to_do}; iron.resume("{session.run_id}") goes on with this run and does that again'
-        error.add_note(f"{_NOTE}{what}.{more}")
+        annotate(error, f"{_NOTE}{what}.{more}")
 
 
 def _how_to_continue(session: Session) -> str:

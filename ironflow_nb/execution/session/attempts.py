@@ -18,6 +18,7 @@ from ironflow_nb.errors import WaitTimeout
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
+from ironflow_nb.values.failures import set_attribute
 
 if TYPE_CHECKING:
     from ironflow_nb.telemetry.attempt_telemetry import AttemptTelemetry
@@ -315,7 +316,7 @@ def failure_of(error: BaseException, who: str) -> BaseException:
 def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
     """Note on the exception which step raised it."""
     with suppress(AttributeError):  # a class with __slots__
-        setattr(error, FAILED_STEP, (run_id, step))
+        set_attribute(error, FAILED_STEP, (run_id, step))
     return error
 
 

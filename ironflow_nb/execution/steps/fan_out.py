@@ -28,6 +28,7 @@ from ironflow_nb.execution.session.run_phase import RunPhase
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.values.failures import annotate
 
 WINDOW: Final = 4
 """Items that may be pulled and not yet committed, as a multiple of the concurrency."""
@@ -188,7 +189,7 @@ class FanOut:
         self._n_errors += 1
         is_last = self._n_errors == SOURCE_ERRORS
         if is_last:
-            error.add_note(f"the items of {self._spec.name}.map(...) raised {SOURCE_ERRORS} times without giving one")
+            annotate(error, f"the items of {self._spec.name}.map(...) raised {SOURCE_ERRORS} times without giving one")
         if is_last or not (self._collects and is_collected(error)):
             self.first_error = self.first_error or error
             self.is_exhausted = True

@@ -48,7 +48,7 @@ from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
 from ironflow_nb.values.digest import listed
-from ironflow_nb.values.failures import recorded_error
+from ironflow_nb.values.failures import annotate, recorded_error
 
 Parent = tuple[RunId, StepRef]
 
@@ -369,7 +369,7 @@ def _delay_if_told(session: Session, attempt: Attempt, error: BaseException) -> 
         return _delay_s(session, attempt, error)
     except Exception as trouble:  # noqa: BLE001 -- of the user's function, or of what the error says of itself
         what = f"{type(trouble).__name__}: {trouble}"
-        error.add_note(f"{attempt.step} is not tried again, for the question whether to raised {what}")
+        annotate(error, f"{attempt.step} is not tried again, for the question whether to raised {what}")
         return None
 
 
@@ -386,6 +386,6 @@ def _delay_s(session: Session, attempt: Attempt, error: BaseException) -> float 
     asked_s = getattr(error, "retry_after_s", None) or 0.0
     delay_s = max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
     if attempt.ends_s is not None and session.access.clock.monotonic() + delay_s >= attempt.ends_s:
-        error.add_note(f"{attempt.step} is not tried again: its deadline_s is over before the next attempt begins")
+        annotate(error, f"{attempt.step} is not tried again: its deadline_s is over before the next attempt begins")
         return None
     return delay_s

@@ -20,7 +20,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.execution.system.system import end_with_parent
-from ironflow_nb.values.failures import contents, made_of
+from ironflow_nb.values.failures import contents, made_of, set_attribute
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _MOST_LINKS: Final = 20
@@ -139,9 +139,9 @@ class _Raised(msgspec.Struct):
     def rebuilt(self) -> BaseException:
         """Return the exception with its chain and traceback."""
         error = made_of(self.kind, self.arguments, self.state)
-        error.__cause__ = None if self.cause is None else self.cause.rebuilt()
-        error.__context__ = None if self.context is None else self.context.rebuilt()
-        error.__suppress_context__ = self.suppresses
+        set_attribute(error, "__cause__", None if self.cause is None else self.cause.rebuilt())
+        set_attribute(error, "__context__", None if self.context is None else self.context.rebuilt())
+        set_attribute(error, "__suppress_context__", self.suppresses)
         traceback: TracebackType | None = None
         for frame in reversed(self.frames):
             traceback = TracebackType(traceback, stand_in := _stand_in(frame), stand_in.f_lasti, frame.line)
