@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,6 +157,43 @@ def test_what_an_unfinished_child_has_finished_is_counted_with_its_parent(lab: L
     with pytest.raises(KeyboardInterrupt) as stopped:
         iron.flow(lambda: outer(), name="outermost")()
     assert "0 finished steps are kept, and 3 of its child runs." in stopped.value.__notes__[0]
+
+
+@flow
+def one_of_two(n: int) -> int:
+    return quick(n) + slow(n)
+
+
+@flow
+def both() -> list[int]:
+    return iron.gather(partial(one_of_two, 1), partial(one_of_two, 2))
+
+
+def test_children_that_still_stop_are_counted_and_the_next_call_counts_the_same(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    GO_ON.clear()
+    while BEGUN.acquire(blocking=False):
+        pass
+
+    def press() -> None:
+        for _ in range(2):
+            BEGUN.acquire(timeout=30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        both()
+    presser.join()
+    kept = "0 finished steps are kept, and 2 of its child runs"
+    assert f"{kept}; 2 more are running, and kept if they end in this process." in stopped.value.__notes__[0]
+    lab.die()
+    GO_ON.set()
+    with caplog.at_level("INFO", "ironflow_nb"):
+        assert both() == [2, 4]
+    (line,) = (record.getMessage() for record in caplog.records if "continuing run" in record.getMessage())
+    assert f"; {kept}. " in line
 
 
 def test_children_whose_code_was_edited_are_not_told_as_done_again(

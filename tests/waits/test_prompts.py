@@ -171,3 +171,34 @@ def test_a_terminal_that_dies_while_it_asks_leaves_the_run_waiting(folder: Path,
     again.until("1 ann, 2 bob (an empty line: later): ")
     again.close()
     assert (folder / "bodies.log").read_text().split() == ["1"]
+
+
+ENDED_OFTEN = """
+import sys, threading
+from ironflow_nb.execution.system.interrupts import INTERRUPTS, ReadingEnded, read_line
+
+sys.setswitchinterval(1e-6)
+ended = 0
+for _ in range(100):
+    def end():
+        for _ in range(20):
+            INTERRUPTS.end_reading()
+
+    threads = [threading.Thread(target=end) for _ in range(3)]
+    with INTERRUPTS.taken():
+        try:
+            read_line("? ", lambda: [each.start() for each in threads] is None)
+        except ReadingEnded:
+            ended += 1
+    for each in threads:
+        if each.ident is not None:  # the others were to be started when the reading ended
+            each.join()
+print("ENDED", ended, INTERRUPTS.is_pending)
+"""
+
+
+def test_a_reading_that_many_threads_end_is_not_taken_for_the_stop_button(folder: Path) -> None:
+    (folder / "program.py").write_text(ENDED_OFTEN)
+    terminal = Terminal(folder)
+    terminal.until("ENDED 100 False")
+    terminal.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from ironflow_nb.core.events import CompensationStarted, RunContinued, SessionEnded, decode_as
@@ -167,6 +167,20 @@ def plan_of_edits(reader: Reader, run: RunRow, rows: list[StepRow], on_change: O
     code = {name: spec.code for name, spec in _specs(rows).items()}
     is_edited = any(row.code != code.get(row.name, row.code) for row in rows if row.status is StepStatus.COMPLETED)
     return _planned(reader, run, rows, on_change) if is_edited else []
+
+
+def n_kept_inside(reader: Reader, rows: Iterable[StepRow]) -> int:
+    """Return how many steps the unfinished children have finished that the rows began, if their code is as it was."""
+    latest = {row.step: row for row in rows}
+    unfinished = [row for row in latest.values() if row.status is not StepStatus.COMPLETED]
+    n_kept = 0
+    for run_id in {row.child_run_id for row in unfinished if row.child_run_id is not None}:
+        inside = [row for row, _ in reader.attempts(run_id)]
+        code = {name: spec.code for name, spec in _specs(inside).items()}
+        done = {row.step for row in inside if row.status is StepStatus.COMPLETED}
+        n_kept += len({row.step for row in inside if row.step in done and row.code == code.get(row.name, row.code)})
+        n_kept += n_kept_inside(reader, inside)
+    return n_kept
 
 
 def _specs(rows: list[StepRow]) -> dict[str, StepSpec]:

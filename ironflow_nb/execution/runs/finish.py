@@ -33,7 +33,7 @@ from ironflow_nb.execution.session.open_waits import LeftWaiting
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import waited_for
+from ironflow_nb.execution.session.wait_state import children_of, waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 from ironflow_nb.journal.ports import QueueItem
 from ironflow_nb.values.failures import annotate
@@ -299,20 +299,24 @@ def _how_to_continue(session: Session) -> str:
             return resume
 
 
-def format_kept(replayer: Replayer) -> str:
-    """Return how many finished steps are kept."""
+def format_kept(replayer: Replayer, n_inside: int) -> str:
+    """Return how many finished steps are kept, and how many of its unfinished child runs."""
     n_finished = replayer.n_finished  # it looks at each recorded step
-    return f"{counted(n_finished, 'finished step')} {are(n_finished)} kept"
+    said = f"{counted(n_finished, 'finished step')} {are(n_finished)} kept"
+    return f"{said}, and {n_inside} of its child runs" if n_inside else said
+
+
+def _n_running(session: Session) -> int:
+    """Return how many bodies run on threads, in its child runs too: each of these is at one at least."""
+    own = [] if session.loop is not None else [each for each in session.in_flight() if each.child_run_id is None]
+    return len(own) + sum(max(_n_running(child), child.loop is None) for child in children_of(session))
 
 
 def _kept_text(session: Session) -> str:
     """Return how many results the next call finds, and how many running bodies may add theirs; async ones can't."""
     if session.compensation is not None:
         return "what it did is half undone"
-    n_inside, n_running = sum(session.n_kept_by_child.values()), session.n_in_flight if session.loop is None else 0
-    said = format_kept(session.replayer)
-    if n_inside:
-        said += f", and {n_inside} of its child runs"
+    said, n_running = format_kept(session.replayer, session.n_finished_inside), _n_running(session)
     if n_running:
         said += f"; {n_running} more {are(n_running)} running, and kept if they end in this process"
     return said

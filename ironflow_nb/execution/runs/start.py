@@ -38,6 +38,7 @@ from ironflow_nb.execution.runs.continuation_plan import (
     decide,
     is_owned,
     key_of_call,
+    n_kept_inside,
     plan_of_edits,
     rejoined_by,
     unused_steps,
@@ -432,7 +433,8 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         worked_s = _owned_s(reader, run, head[1] if head is not None else run.updated_at)
         origin = _origin(access, reader, writer, run.origin_run_id)
         is_detached = bool(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED)))
-        planned = plan_of_edits(reader, run, [row for row, _ in recorded], on_change) if request.is_rerun else []
+        rows = [row for row, _ in recorded] if request.is_rerun else []
+        planned, n_inside = plan_of_edits(reader, run, rows, on_change), n_kept_inside(reader, rows)
     assert head is not None
     writer.go_on_after(*head, run)
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
@@ -453,7 +455,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     replayer.owned_s = worked_s
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun and request.call is None:
-        steps = _plan_text(planned, "kept") if planned else format_kept(replayer)
+        steps = _plan_text(planned, "kept") if planned else format_kept(replayer, n_inside)
         if run.status is RunStatus.COMPENSATING:
             steps = "it has failed, and what it did goes on to be undone"
         ago = spoken(max(engine.clock.now() - head[1], 0) / 1e6)

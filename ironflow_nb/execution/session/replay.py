@@ -379,7 +379,7 @@ class Replayer:
                 ways = [f'iron.resume("{self._run_id}", {way}=["{spec.name}"])' for way in ("keep", "rerun")]
             raise CodeChanged(
                 f"{spec.name} has changed ({why}) since {steps} ({spoken(at_stake_s)} of work) of run {row.run_id} "
-                "were recorded; run one of\n"
+                f"{'was' if n_steps == 1 else 'were'} recorded; run one of\n"
                 f"    {ways[0]}  # keep their results\n"
                 f"    {ways[1]}  # run them again",
                 run_id=self._run_id,

@@ -290,6 +290,12 @@ class RunLifecycle:
                 if self.interrupted_by is not None:  # else another continuation has begun
                     self.stop(StopRequest.INTERRUPT, self.interrupted_by)
 
+    @property
+    def n_finished_inside(self) -> int:
+        """How many steps its unfinished child runs have finished: those that have stopped, and those that still do."""
+        going = {child.run_id: child.replayer.n_finished + child.n_finished_inside for child in list(self.child_runs)}
+        return sum((going | self.n_kept_by_child).values())
+
     @contextmanager
     def with_child_run(self, child: RunLifecycle) -> Iterator[None]:
         """Stop a child run together with this one, and count what it has finished if it does not complete."""
@@ -303,7 +309,7 @@ class RunLifecycle:
             yield
             self.n_kept_by_child.pop(child.run_id, None)  # now it counts as one step
         except BaseException:
-            self.n_kept_by_child[child.run_id] = child.replayer.n_finished + sum(child.n_kept_by_child.values())
+            self.n_kept_by_child[child.run_id] = child.replayer.n_finished + child.n_finished_inside
             raise
         finally:
             self.child_runs.remove(child)

@@ -42,6 +42,10 @@ _LIKE_THE_USERS: Final = (
 A graph is a flow with bodies, a resource stands for its wrapped object, and what a body reports or writes is its own.
 """
 
+_LOOK_S: Final = 0.01
+_MOST_LOOKS: Final = 100
+"""How often the end of a reading looks for a signal that is on its way: never in vain, unless SIGINT is blocked."""
+
 
 def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
     """Call the user's function; every frame above this one is theirs."""
@@ -64,6 +68,12 @@ def read_line(prompt: str, is_over: Callable[[], bool]) -> str:
         ReadingEnded: `is_over`, and `Interrupts.end_reading` was called.
         EOFError: stdin is at its end.
     """
+    __tracebackhide__ = True
+    with INTERRUPTS.reading():
+        return _read_line(prompt, is_over)
+
+
+def _read_line(prompt: str, is_over: Callable[[], bool]) -> str:
     __tracebackhide__ = True
     _raise_if_over(is_over)  # looked at here: what ends it later finds this frame
     if os.name == "nt" or not sys.stdin.isatty():
@@ -95,7 +105,8 @@ class Interrupts:
         self._previous: Any = None
         self.is_pending = False
         self._wakeups: list[Wakeup] = []
-        self._is_ending_reading = False
+        self._is_reading = False
+        self._free_signals = [None]  # for the end of a reading; none is free while the one is on its way
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -142,14 +153,35 @@ class Interrupts:
         finally:
             self._wakeups.remove(wakeup)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read a line within the context, which `end_reading` may end; a signal for that never comes after it."""
+        __tracebackhide__ = True
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._is_reading = False  # before the look at the signals: who sends one looks at it after taking it
+            for _ in range(_MOST_LOOKS):
+                if self._free_signals or signal.getsignal(signal.SIGINT) != self._handle:
+                    break
+                select.select([], [], [], _LOOK_S)
+
     def end_reading(self) -> None:
         """End the reading of a line in the main thread, by a signal: nothing else ends a read. Any thread may call it.
 
         On Windows nothing does, and the line is read to its end.
         """
-        if hasattr(signal, "pthread_kill") and signal.getsignal(signal.SIGINT) == self._handle:
-            self._is_ending_reading = True
+        if not hasattr(signal, "pthread_kill"):
+            return
+        try:  # one at a time: a second signal would be taken for the stop button
+            self._free_signals.pop()
+        except IndexError:
+            return
+        if self._is_reading and signal.getsignal(signal.SIGINT) == self._handle:
             signal.pthread_kill(main_thread_ident(), signal.SIGINT)
+        else:
+            self._free_signals.append(None)
 
     def check(self) -> None:
         """Deliver an interrupt that was kept, if this is the main thread."""
@@ -178,9 +210,9 @@ class Interrupts:
 
     def _handle(self, _signal: int, frame: FrameType | None) -> None:
         __tracebackhide__ = True
-        if self._is_ending_reading:
-            self._is_ending_reading = False
-            if _is_within_call(frame, read_line):
+        if not self._free_signals:
+            self._free_signals.append(None)
+            if self._is_reading and _is_within_call(frame, _read_line):
                 raise ReadingEnded
             return
         if is_in_user_code(frame):
@@ -211,7 +243,7 @@ def is_in_user_code(frame: FrameType | None) -> bool:
     while frame is not None:
         # By the name of its module: paths of two packages may begin alike, and one path may be written in many ways.
         if _is_ours(frame.f_globals.get("__name__")):
-            if frame.f_code is read_line.__code__:
+            if frame.f_code is _read_line.__code__:
                 return True
             return frame.f_code is call_body.__code__ and frame is not innermost
         frame = frame.f_back
