@@ -153,7 +153,8 @@ def test_an_interrupted_script_names_its_run_in_one_line_and_continues(tmp_path:
 
 
 def test_a_script_that_ends_before_its_background_run_says_so(tmp_path: Path) -> None:
-    ended = WORK.replace("print(main(sys.argv[1]))", "main.start(sys.argv[1])\nsys.stdin.readline()")
+    held = WORK.replace("sys.stdin.readline()", "__import__('threading').Event().wait()")  # stdin is for one to read
+    ended = held.replace("print(main(sys.argv[1]))", "main.start(sys.argv[1])\nsys.stdin.readline()")
     (tmp_path / "script.py").write_text(ended)
     with subprocess.Popen(
         [sys.executable, "script.py", "wait"], cwd=tmp_path, env=environment(), text=True, stdin=subprocess.PIPE,
