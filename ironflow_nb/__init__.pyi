@@ -76,6 +76,7 @@ from .history.frames import events as events
 from .history.frames import runs as runs
 from .history.frames import steps as steps
 from .history.lanes_frame import lanes as lanes
+from .history.sql_query import sql as sql
 from .history.telemetry_frames import metrics as metrics
 from .history.work_frame import work as work
 from .notebook.extension import load_ipython_extension as load_ipython_extension
@@ -83,6 +84,8 @@ from .notebook.extension import unload_ipython_extension as unload_ipython_exten
 from .notebook.run_notebook import NotebookResult as NotebookResult
 from .notebook.run_notebook import run_notebook as run_notebook
 from .retention.prune import prune as prune
+from .retention.usage import usage as usage
+from .retention.vacuum import vacuum as vacuum
 from .triggers.emission import emit as emit
 from .triggers.schedule import schedules as schedules
 from .values.argument_types import File as File

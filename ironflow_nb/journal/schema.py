@@ -341,7 +341,7 @@ CREATE TABLE progress (
 CREATE INDEX progress_by_run ON progress (run_id) WHERE is_open;
 """
 
-_ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
+ISO_INSTANT: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
 CREATE VIEW run_history AS
@@ -359,7 +359,7 @@ SELECT position, run_id, version, {at} AS at, type, step, attempt, data
 FROM events ORDER BY position;
 """
 
-VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
+VIEWS: Final = _VIEWS.format(**{column: ISO_INSTANT.format(column) for column in ("started_at", "ended_at", "at")})
 
 INDEXES: Final = """
 -- The time of a listing by name, or of open runs, depends on its rows only, not on the length of the history.

@@ -161,13 +161,13 @@ class UnusedValues:
 
     def _leave_out(self, references: ValueReferences, found: Iterable[Any]) -> None:
         """Leave out the ids that were found, and what the values of these ids refer to."""
-        new = {each for item in found for each in _ids(item) if each in self.ids}
+        new = {each for item in found for each in ids_in(item) if each in self.ids}
         while new:
             self.ids -= new
-            new = {each for content in references.of_records(new) for each in _ids(content) if each in self.ids}
+            new = {each for content in references.of_records(new) for each in ids_in(content) if each in self.ids}
 
 
-def _ids(item: Any) -> list[ValueId]:
+def ids_in(item: Any) -> list[ValueId]:
     """Return the ids in a column: an id itself, or a text or record with the ids in hex."""
     if item is None:
         return []
