@@ -81,12 +81,16 @@ class Loop(msgspec.Struct, frozen=True):
 
 
 class While(msgspec.Struct, frozen=True):
-    """Runs a block while the test is true, at most `max_rounds` times; `name` is ``{index, last}`` in it."""
+    """Runs a block while the test is true, at most `max_rounds` times; `name` is ``{index, last}`` in it.
+
+    `pause` has the node that waits before each round but the first.
+    """
 
     test: Template
     max_rounds: int
     name: str
     do: Block
+    pause: Block = Block(())
 
 
 class Workflow(msgspec.Struct, frozen=True):
@@ -160,8 +164,10 @@ def blocks_of(node: GraphNode) -> tuple[Block, ...]:
             blocks = (*(block for _, block in cases), default)
         case ParallelBlocks(branches=branches):
             blocks = tuple(branch.do for branch in branches)
-        case Loop(do=do) | While(do=do):
+        case Loop(do=do):
             blocks = (do,)
+        case While(do=do, pause=pause):
+            blocks = (pause, do)
         case NodeWork() | PythonCall() | Workflow() | Assertion():
             blocks = ()
     return (*blocks, node.on_error) if isinstance(node.on_error, Block) else blocks

@@ -120,8 +120,12 @@ class _DiagramBuilder:
             case Loop(items=items, name=name, do=do):
                 self._add(node, NodeKind.LOOP, f"{name} in {_template_label(items)}", edges_in, nesting)
                 nested = nested._replace(is_each=True)
-            case While(test=test, do=do):
+            case While(test=test, do=do, pause=pause):
                 self._add(node, NodeKind.LOOP, f"while {_template_label(test)}", edges_in, nesting)
+                # Its last edge is the way back, so that the first round begins without it.
+                paused = self.block(pause, self.block(do, [(node.id, None, False)], nested), nested)
+                self.join(paused, node.id, is_back=True)
+                return [(node.id, "done", False)]
             case Workflow():
                 self._add(node, NodeKind.CHILD, "", edges_in, nesting)
                 return [(node.id, None, False)]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import MEMORY, Engine, make_engine, run_here
-from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of, nodes_in
+from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, While, Workflow, blocks_of, nodes_in
 from ironflow_nb.graphs.compiler.schema_check import suggestion
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Select
@@ -91,8 +91,9 @@ def without_retry_delays(block: Block) -> Block:
 
 def _without_waiting(node: GraphNode) -> GraphNode:
     retry = replace(node.retry, delay_s=0.0, max_delay_s=0.0, jitter=0.0)
+    task = replace(node.task, pause=Block(())) if isinstance(node.task, While) else node.task
     handler = without_retry_delays(node.on_error) if isinstance(node.on_error, Block) else node.on_error
-    return replace(node, retry=retry, on_error=handler)
+    return replace(node, task=task, retry=retry, on_error=handler)
 
 
 def run_with_mocks(request: RunRequest, body: FlowCall) -> MockRun:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,3 +165,70 @@ def test_a_test_of_a_graph_gives_the_answers(lab: Lab) -> None:
 def test_a_node_that_waits_is_drawn_as_a_wait() -> None:
     nodes = iron.Graph.from_yaml(SIGN).diagram_model().nodes
     assert {node.id for node in nodes if node.kind is NodeKind.WAIT} >= {"pause", "ok", "paid"}
+
+
+POLL = """
+graph: poll
+nodes:
+  - {id: first, log: begin}
+  - id: rounds
+    loop: {while: "{{ !round.last || round.last.asked < input.n }}", max_rounds: 50, pause: "{{ input.pause }}"}
+    do: [{id: asked, python: ask, with: ["{{ index }}"]}]
+output: "{{ rounds[].asked }}"
+"""
+
+
+def ask(index: int) -> int:
+    return index + 1
+
+
+def poll() -> Any:
+    return iron.Graph.from_yaml(POLL, functions={"ask": ask})
+
+
+def test_a_loop_pauses_before_each_round_but_the_first(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    graph, began = poll(), clock.now()
+    assert graph({"n": 3, "pause": "1d"}) == [1, 2, 3]
+    assert round((clock.now() - began) / 86_400e6, 1) == 2.0
+    assert graph.last.steps()["name"].tolist().count("poll.rounds.pause") == 2
+    assert graph({"n": 1, "pause": "1d"}) == [1]
+    assert "rounds.pause" in graph.diagram().text
+
+
+def test_a_run_that_died_in_a_pause_of_a_loop_waits_on_until_the_recorded_instant(lab: Lab) -> None:
+    run = poll().start({"n": 3, "pause": "1h"})
+    until(lambda: iron.work()["kind"].tolist() == ["sleep"])
+    due_at = iron.work()["due_at"].tolist()
+    lab.die()
+    poll()
+    found = iron.get_run(run.id)
+    found.resume()
+    until(lambda: list(found.events()["type"])[-1] == "RunWaiting")
+    assert iron.work()["due_at"].tolist() == due_at
+    assert found.steps().query("name == 'poll.asked'")["attempt"].tolist() == [1]
+    found.cancel()
+
+
+def test_a_loop_that_pauses_in_the_background_holds_no_thread(tmp_path: Path) -> None:
+    with iron.open(tmp_path / "journal.db", park_s=0) as engine:
+        run = poll().start({"n": 3, "pause": "1h"})
+        until(lambda: run.id not in engine.sessions and iron.runs()["status"].tolist() == ["waiting"])
+        assert not [thread for thread in threading.enumerate() if run.id in thread.name]
+        run.cancel()
+
+
+def test_a_graph_is_tested_without_the_pauses_of_its_loops(lab: Lab) -> None:
+    found = poll().test({"n": 3, "pause": "1d"}, mocks={"asked": lambda given: given[0] + 1})
+    assert found.unwrap() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("pause", ["-1", '"5 parsecs"', "[1]", "true"])
+def test_a_pause_that_is_no_duration_is_told_with_its_line(lab: Lab, pause: str) -> None:
+    with pytest.raises(iron.errors.GraphInvalid, match=r"line 6, .*\.pause"):
+        iron.Graph.from_yaml(POLL.replace('"{{ input.pause }}"', pause)).validate()
+
+
+def test_a_pause_that_turns_out_to_be_no_duration_fails_its_loop(lab: Lab) -> None:
+    with pytest.raises(iron.errors.ExpressionFailed, match=r"rounds.pause: .*parsecs"):
+        poll()({"n": 3, "pause": "5 parsecs"})

@@ -180,6 +180,10 @@ CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
                     "properties": {
                         "while": EXPRESSION,
                         "max_rounds": {"type": "integer", "minimum": 1, "maximum": 100_000},
+                        "pause": {
+                            "type": ["number", "string"],
+                            "description": 'how long it waits before each round but the first: seconds, or "10m"',
+                        },
                     },
                 },
             ]

@@ -12,6 +12,7 @@ from ironflow_nb.graphs.compiled_graph import (
     Check,
     CheckKind,
     Condition,
+    GraphNode,
     Loop,
     NodeWork,
     ParallelBlocks,
@@ -40,6 +41,7 @@ from ironflow_nb.graphs.language.templates import (
     compile_template,
     expressions_of,
 )
+from ironflow_nb.graphs.nodes.waits import DELAY
 
 CHECKS: Final[tuple[CheckKind, ...]] = ("equals", "not_equals", "matches", "holds")
 
@@ -166,10 +168,16 @@ class TaskCompiler:
                 self._findings.add((*path, Key("concurrency")), "the rounds of while: run one after the other")
             test = self.test(over.get("while"), (*path, "loop", "while"), inside.without_secrets("while"))
             rounds = over.get("max_rounds")
-            return While(test, rounds if type(rounds) is int else 1, name, do)
+            pause = self._pause(data, over["pause"], (*path, "loop", "pause"), inside) if "pause" in over else Block(())
+            return While(test, rounds if type(rounds) is int else 1, name, do, pause)
         plain = scope.without_secrets("loop")
         items = self.test(over, (*path, "loop"), plain)
         return Loop(items, name, concurrency if type(concurrency) is int else 1, do)
+
+    def _pause(self, data: Mapping[str, Any], duration: Any, path: DataPath, scope: NameScope) -> Block:
+        """Return the block of the one node that waits between the rounds; its id is none that a node can have."""
+        work = self._node_work(DELAY, duration, path, scope)
+        return Block((GraphNode(id=f"{data.get('id')}.pause", task=work, after=(), path=path),))
 
     def _assertion(self, data: Any, path: DataPath, scope: NameScope) -> Assertion:
         checks = []

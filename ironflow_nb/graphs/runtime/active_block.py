@@ -20,7 +20,7 @@ from ironflow_nb.errors import (
     ValueNotStorable,
     WaitTimeout,
 )
-from ironflow_nb.execution import RunContext, durable_calls
+from ironflow_nb.execution import RunContext, Submission, durable_calls
 from ironflow_nb.graphs.compiled_graph import Block, Condition, GraphNode, ParallelBlocks, Switch, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 
@@ -165,3 +165,15 @@ def skip_after_failures(context: RunContext, graph: str, active: ActiveBlock) ->
         nodes = zip(active.block.nodes, active.n_waiting, strict=True)
         never = [node for node, n_waiting in nodes if n_waiting]
         skip_nodes(context, graph, never, active.frame.branch, f"{failed}{AFTER_FAILURE}")
+
+
+def read_submission(submission: Submission, *, is_handled: bool) -> Any:
+    """Return the value of what was submitted, or raise its failure. If that is handled, the run lives with it."""
+    __tracebackhide__ = True
+    if is_handled:
+        return submission.read()  # the run has seen the failure and goes on
+    outcome = submission.promise
+    outcome.is_observed = True
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value

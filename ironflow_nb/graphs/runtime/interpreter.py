@@ -21,7 +21,7 @@ from typing import Any
 
 from ironflow_nb.core.identity import BranchId
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
-from ironflow_nb.execution import SCOPE, RunContext, Submission, durable_calls
+from ironflow_nb.execution import SCOPE, RunContext, durable_calls
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
     Assertion,
@@ -47,6 +47,7 @@ from ironflow_nb.graphs.runtime.active_block import (
     combine_failures,
     describe_failure,
     is_handleable,
+    read_submission,
     skip_after_failures,
     skip_nodes,
 )
@@ -270,7 +271,7 @@ class Interpreter:
             __tracebackhide__ = True
             self._n_running -= 1
             try:
-                value = _read_submission(submission, is_handled=active.is_handled or node.on_error is not None)
+                value = read_submission(submission, is_handled=active.is_handled or node.on_error is not None)
                 output = self._as_output(node, value)
             except Exception as error:  # noqa: BLE001
                 self._fail_node(active, number, error)
@@ -461,6 +462,14 @@ class Interpreter:
             elif index == loop.max_rounds:
                 error = NodeFailed(f"{node.id}: while is still true after {loop.max_rounds} rounds", node=node.id)
                 self._call_soon(lambda: self._record_failure(active, number, error))
+            elif index == 0:
+                self._open_inner(active, number, loop.do, done, frame)
+            else:
+                self._open_inner(active, number, loop.pause, lambda paused: go_on(paused, frame), frame)
+
+        def go_on(paused: ActiveBlock, frame: NameFrame) -> None:
+            if paused.failures:
+                done(paused)
             else:
                 self._open_inner(active, number, loop.do, done, frame)
 
@@ -486,14 +495,3 @@ class Interpreter:
             if node.when is None:
                 context = self._context.at(active.frame.branch)
                 durable_calls.count_items(context, f"{self._node_steps.graph}.{node.id}", n_items)
-
-
-def _read_submission(submission: Submission, *, is_handled: bool) -> Any:
-    __tracebackhide__ = True
-    if is_handled:
-        return submission.read()  # the run has seen the failure and goes on
-    outcome = submission.promise
-    outcome.is_observed = True
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value
