@@ -75,6 +75,24 @@ def test_limited_jobs_wait_for_their_turn_and_others_do_not() -> None:
     assert len(done) == 5 * N_LIMITED
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_jobs_that_come_while_others_end_take_no_thread_more(part: int) -> None:
+    done: list[int] = []
+
+    def body(process: SimProcess, pool: ThreadPool) -> None:
+        for n in range(3 * N_LIMITED):
+            pool.submit(lambda n=n: process.sleep(0.1) or done.append(n), is_limited=True)  # type: ignore[misc,func-returns-value]
+            process.sleep(0.1 / N_LIMITED)
+        process.sleep(5.0)
+        assert pool.n_unfinished == 0
+        assert pool._n_spawned <= N_LIMITED
+
+    for number in range(5):
+        done.clear()
+        played(f"{part} {number}", body)
+        assert sorted(done) == [*range(3 * N_LIMITED)]
+
+
 def test_hundreds_of_submitted_calls_take_some_threads(lab: Lab, world: World) -> None:
     most: list[int] = []
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Final, Generic, TypeVar
 
 from ironflow_nb.execution.system.frontend import logger
@@ -157,9 +156,10 @@ class ThreadPool:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._lock = threads.lock()
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], bool]] = deque()
         self._idle: list[Wakeup] = []
         self._turns = Turns[Callable[[], None]](threads.lock())
+        self._n_threads = 0
         self._n_spawned = 0
         self._n_begun = 0
 
@@ -170,52 +170,63 @@ class ThreadPool:
 
     def submit(self, attempt: Callable[[], None], *, is_limited: bool) -> None:
         """Run the job, which must not raise, on a thread of the pool; a limited one when it is its turn."""
-        if not is_limited:
-            self._start(attempt)
-        elif self._turns.admit(attempt):
-            try:
-                self._start(partial(self._run_limited, attempt))
-            except BaseException:
+        if is_limited and not self._turns.admit(attempt):
+            return
+        try:
+            self._start((attempt, is_limited))
+        except BaseException:
+            if is_limited:
                 self._turns.withdraw()
-                raise
+            raise
 
-    def _run_limited(self, attempt: Callable[[], None] | None) -> None:
-        while attempt is not None:
-            attempt()
-            attempt = self._turns.following()
-
-    def _start(self, attempt: Callable[[], None]) -> None:
+    def _start(self, job: tuple[Callable[[], None], bool]) -> None:
         with self._lock:
-            self._jobs.append(attempt)
+            self._jobs.append(job)
             self._n_begun += 1
             if self._idle:
                 self._idle.pop().set()
                 return
+            if self._n_begun <= self._n_threads:
+                return  # a thread between two jobs looks for this one before it idles
+            self._n_threads += 1
             self._n_spawned += 1
             name = f"ironflow-step-{self._n_spawned}"
         try:
             self._threads.spawn(name, self._work)
         except BaseException:
             with self._lock:
-                if attempt in self._jobs:  # else another thread has taken it meanwhile
-                    self._jobs.remove(attempt)
+                self._n_threads -= 1
+                if job in self._jobs:  # else another thread has taken it meanwhile
+                    self._jobs.remove(job)
                     self._n_begun -= 1
                     raise
 
     def _work(self) -> None:
         wakeup = self._threads.wakeup()
+        has_place: bool | None = None  # whether the job that has ended was limited; None before there was one
         while True:
-            with self._lock:
-                attempt = self._jobs.popleft() if self._jobs else None
-                if attempt is None:
-                    self._idle.append(wakeup)
+            attempt, has_place = self._next(wakeup, has_place=has_place)
             if attempt is not None:
                 attempt()
-                with self._lock:
-                    self._n_begun -= 1
                 del attempt  # so that what it holds does not live as long as the thread idles
             elif self._gives_up(wakeup):
                 return
+
+    def _next(self, wakeup: Wakeup, *, has_place: bool | None) -> tuple[Callable[[], None] | None, bool | None]:
+        """Return the next job, and whether it is limited; without one the thread idles.
+
+        The place of a limited job is freed here: a job that takes it finds this thread.
+        """
+        with self._lock:
+            following = self._turns.following() if has_place else None
+            if following is not None:
+                return following, True
+            if has_place is not None:
+                self._n_begun -= 1
+            if self._jobs:
+                return self._jobs.popleft()
+            self._idle.append(wakeup)
+            return None, None
 
     def _gives_up(self, wakeup: Wakeup) -> bool:
         """Wait for a job; return True if the thread may end: no job came, and no submission has chosen this thread."""
@@ -226,6 +237,7 @@ class ThreadPool:
             if wakeup not in self._idle:
                 return False
             self._idle.remove(wakeup)
+            self._n_threads -= not is_woken
             return not is_woken
 
 
