@@ -64,6 +64,8 @@ from .handles.breaker import Breaker as Breaker
 from .handles.comparison import compare as compare
 from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
+from .handles.portable_runs import export as export
+from .handles.portable_runs import import_ as import_
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume

@@ -211,18 +211,19 @@ def _delete_values(engine: Engine, unused: UnusedValues) -> tuple[int, Sequence[
 
 
 def _files_without_row(engine: Engine) -> list[ValueId]:
-    old = list(_files_of(engine).written_before(SystemClock().now() / 1e6 - YOUNG_S))
+    old = list(files_of(engine).written_before(SystemClock().now() / 1e6 - YOUNG_S))
     with engine.journal.reading() as reader:
         return sorted(set(old) - reader.extension(ValueReferences).existing(old))
 
 
-def _files_of(engine: Engine) -> LargeValues:
+def files_of(engine: Engine) -> LargeValues:
+    """Return the large values of the engine's journal."""
     files: LargeValues = engine.journal.files  # type: ignore[attr-defined]  # of every journal that SQLite keeps
     return files
 
 
 def _remove_files(engine: Engine, ids: Sequence[ValueId]) -> None:
-    files = _files_of(engine)
+    files = files_of(engine)
     for start in range(0, len(ids), _FILES_AT_ONCE):
         chosen = ids[start : start + _FILES_AT_ONCE]
 

@@ -55,9 +55,9 @@ def own_runs(signer: Signer, reader: Reader, runs: Iterable[RunRow]) -> set[RunI
     return {run_id for run_id, note in notes.items() if note.value_id in signed}
 
 
-def signature_id(run: RunRow) -> ValueId:
-    """Return the id of the run's signature."""
-    return _run_note(run).value_id
+def signature_id(of: RunRow | StoredDefinition) -> ValueId:
+    """Return the id of the signature of a run or definition."""
+    return (_run_note(of) if isinstance(of, RunRow) else _definition_note(of)).value_id
 
 
 def is_own_definition(signer: Signer, reader: Reader, definition: StoredDefinition) -> bool:
