@@ -33,7 +33,7 @@ _READ_AS: Final = str.maketrans({"o": "0", "i": "1", "l": "1", "-": None})
 def run_id(entropy: bytes) -> RunId:
     """Return the run id made of the first 60 bits of `entropy`."""
     number = int.from_bytes(entropy[:RUN_ID_ENTROPY_BYTES], "big") >> 4
-    return RunId("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(55, -1, -5)))
+    return RunId("".join([_CROCKFORD[(number >> shift) & 31] for shift in range(55, -1, -5)]))
 
 
 def run_id_prefix(text: str) -> str | None:

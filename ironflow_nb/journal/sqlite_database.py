@@ -214,7 +214,7 @@ def _transact(
 
 
 def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
-    execute = connection.execute
+    execute = connection.cursor().execute  # that of the connection makes a cursor each time
     small: dict[ValueId | None, str | bytes] = {}
     for value in commit.row_values:
         small[value.value_id] = sql.row_value(value)
