@@ -150,7 +150,9 @@ class BackgroundThread:
         for session in list(self._sessions.values()):
             self._try("interrupting a run", partial(take_interrupt, session))
             self._try("stopping a run whose time is up", session.stop_if_out_of_time)
-            self._try("writing what nobody waits for", session.flush)
+            # A loop commits all of a gather at once, and resolves its promises without a call from another thread each.
+            if session.loop_commits is None or not session.loop_commits.is_coming():
+                self._try("writing what nobody waits for", session.flush)
             if session.waits or session.child_runs:
                 self._try("looking at what waits", partial(self._look_at, session, ticked_s, held))
             self._try("letting go of a run", partial(self.let_go, session))

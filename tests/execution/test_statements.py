@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ironflow_nb.testing.process_death import process_on
 from tests.deciders.counters import Add, counters
 
 FAIL: list[bool] = []
+TICKS: list[list[str]] = []
 
 
 @step
@@ -108,6 +110,29 @@ def test_a_map_shares_commits_and_asks_no_more_of_the_file_than_a_loop(engine: E
     assert found["COMMIT"] < 200
     assert found.total() <= 5 * 200 + 20
     assert found["INSERT INTO events"] == 2 * 200 + 3  # and one that says how many items there are
+
+
+@step
+async def look(n: int) -> int:
+    await asyncio.sleep(0)
+    if n == 9:  # the others have ended, and their results are queued
+        engine = REGISTRY.engine()
+        for _ in range(2):
+            with traced(engine) as statements:
+                engine._background._tick()
+            TICKS.append(statements)
+    return n
+
+
+@flow
+async def gathered() -> list[int]:
+    return await asyncio.gather(*map(look, range(10)))
+
+
+def test_what_a_loop_is_about_to_commit_is_left_to_it_once_by_the_background_thread(engine: Engine) -> None:
+    TICKS.clear()
+    assert gathered.options(fresh=True).start().result() == list(range(10))
+    assert ["COMMIT" in statements for statements in TICKS] == [False, True]
 
 
 def test_the_end_of_a_run_writes_only_the_columns_that_it_changes(engine: Engine) -> None:

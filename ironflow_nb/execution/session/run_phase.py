@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum, StrEnum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from ironflow_nb.core.breaker_rules import BreakerRule
 from ironflow_nb.core.events import RunCancelRequested
@@ -67,6 +67,16 @@ class RunStopped(BaseException):
         self.asked_by = asked_by
 
 
+class LoopCommits(Protocol):
+    """The commits of queued results on the loop of an async flow."""
+
+    def schedule(self) -> None:
+        """Schedule one, if none is."""
+
+    def is_coming(self) -> bool:
+        """Return True if one is scheduled, once: the loop may be blocked, and who asks again does not wait for it."""
+
+
 class RunLifecycle:
     """How far one run in this process has come, what executes it, and the requests to stop it and its children.
 
@@ -89,7 +99,7 @@ class RunLifecycle:
         self.n_kept_by_child: dict[RunId, int] = {}
         self.loop: Any = None
         self.thread: int | None = None
-        self.on_result: Callable[[], None] | None = None
+        self.loop_commits: LoopCommits | None = None
         self.compensation: Compensation | None = None
         self.compensates_on_cancel = False
         self.undos = Undos()
@@ -158,10 +168,10 @@ class RunLifecycle:
 
     # -- what executes it ----------------------------------------------------------------------------------------
 
-    def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
+    def enter(self, *, loop: Any = None, task: Any = None, commits: LoopCommits | None = None) -> None:
         """Note the thread that executes the flow, and for an async one the loop and the task."""
         self.thread = self.access.threads.ident()
-        self.loop, self.task, self.on_result = loop, task, on_result
+        self.loop, self.task, self.loop_commits = loop, task, commits
 
     @property
     def name(self) -> str:

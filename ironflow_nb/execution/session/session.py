@@ -364,8 +364,8 @@ class Session(RunLifecycle):
     def queue_result(self, result: AttemptResult) -> None:
         """Queue the result of an attempt beside the flow; a thread that waits, or the background thread, commits it."""
         self._results.append(result)
-        if self.on_result is not None:
-            self.on_result()
+        if self.loop_commits is not None:
+            self.loop_commits.schedule()
         self.wakeups.wake()
 
     def is_beside(self) -> bool:

@@ -102,9 +102,7 @@ class LoopDriver(Driver):
         """See `Driver`."""
         import asyncio
 
-        session.enter(
-            loop=asyncio.get_running_loop(), task=asyncio.current_task(), on_result=_ScheduledCommit(session).schedule
-        )
+        session.enter(loop=asyncio.get_running_loop(), task=asyncio.current_task(), commits=_ScheduledCommit(session))
 
     async def listed(self, value: Any) -> Any:
         """See `Driver`."""
@@ -188,12 +186,18 @@ class _ScheduledCommit:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._is_scheduled = False
+        self._is_awaited = False
 
     def schedule(self) -> None:
-        """Schedule it, if it is not."""
+        """See `LoopCommits`."""
         if not self._is_scheduled:
-            self._is_scheduled = True
+            self._is_scheduled, self._is_awaited = True, False
             self._session.loop.call_soon_threadsafe(self._commit)
+
+    def is_coming(self) -> bool:
+        """See `LoopCommits`."""
+        is_coming, self._is_awaited = self._is_scheduled and not self._is_awaited, True
+        return is_coming
 
     def _commit(self) -> None:
         self._is_scheduled = False
