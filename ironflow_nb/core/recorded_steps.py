@@ -88,7 +88,7 @@ class RecordedSteps:
             else:
                 self._records.setdefault(row.step, RecordedStep([])).attempts.append(row)
         self._by_place: dict[tuple[Digest, BranchId, int], RecordedStep] = {}
-        self._by_identity: dict[Digest, list[RecordedStep]] = {}
+        self._by_identity: dict[Digest, list[RecordedStep]] | None = None
         self._by_name: dict[str, list[RecordedStep]] | None = None
         self._taken: dict[str, set[int]] = {}
         self._next_index: dict[str, int] = {}
@@ -97,8 +97,10 @@ class RecordedSteps:
         for record in self._records.values():
             first = record.attempts[0]
             self._by_place[first.identity, first.branch, first.nth] = record
-            self._by_identity.setdefault(first.identity, []).append(record)
-            self._taken.setdefault(first.name, set()).add(first.index)
+            taken = self._taken.get(first.name)
+            if taken is None:
+                taken = self._taken[first.name] = set()
+            taken.add(first.index)
         self._skipped = {place: row for place, row in self._skipped.items() if row.step not in self._records}
         for row in self._skipped.values():
             self._taken.setdefault(row.name, set()).add(row.index)
@@ -160,11 +162,19 @@ class RecordedSteps:
         return record
 
     def _only_relative(self, identity: Digest, branch: BranchId) -> RecordedStep | None:
-        records = self._by_identity.get(identity, ())
+        records = self._of_identity(identity)
         if len(records) != 1 or records[0].asked_for:
             return None
         recorded_in = records[0].attempts[0].branch
         return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
+
+    def _of_identity(self, identity: Digest) -> Sequence[RecordedStep]:
+        """Return the recorded steps of that identity. A replay whose calls all have their places asks for none."""
+        if self._by_identity is None:
+            self._by_identity = {}
+            for record in self._records.values():
+                self._by_identity.setdefault(record.attempts[0].identity, []).append(record)
+        return self._by_identity.get(identity, ())
 
     def skip(self, name: str, branch: BranchId, reason: str) -> bool:
         """Return True if the skip is not recorded yet, or was recorded with another reason; note that it is."""
