@@ -117,14 +117,15 @@ class Kernel:
             bundle.clear()
             bundle.update(content["data"])
 
-    def take_updates(self, until: Callable[[int], bool]) -> None:
-        """Let outputs of earlier cells be updated until that holds, given how many updates came."""
+    def take_updates(self, until: Callable[[int], bool]) -> int:
+        """Let outputs of earlier cells be updated until that holds, given how many updates came; return how many."""
         shown = Shown()
         deadline = time.monotonic() + TIMEOUT_S
         while not until(shown.n_updates):
             message = self._client.get_iopub_msg(timeout=max(deadline - time.monotonic(), 0))
             if message["msg_type"] == "update_display_data":
                 self._update(message["content"], shown)
+        return shown.n_updates
 
     def interrupt(self) -> None:
         """Press the stop button."""
