@@ -1,32 +1,39 @@
-"""The commands of ``python -m ironflow_nb``. Logs go to stderr; the exit code is 0, 1, or 2 for a wrong use."""
+"""The commands of ``ironflow-nb``. Logs go to stderr; the exit code is 0, 1 for a failure, or 2 for a wrong use."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
+from ironflow_nb._version import __version__
+from ironflow_nb.cli import run_commands, run_views
 from ironflow_nb.cli.definition_loader import load_definitions
+from ironflow_nb.cli.journal_option import journal_option, read_settings
 from ironflow_nb.cli.worker_process import run_worker
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY, api
 
-_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def command_line() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.version_option(__version__)
+@click.pass_context
+def command_line(context: click.Context, *, verbose: bool) -> None:
     """Durable workflows: runs that outlive the process that began them."""
     logging.basicConfig(stream=sys.stderr, format=_FORMAT)
-    logging.getLogger("ironflow_nb").setLevel(logging.INFO)
+    logging.getLogger("ironflow_nb").setLevel(logging.DEBUG if verbose else logging.INFO)
+    context.default_map = read_settings(command_line.commands, Path.cwd())
 
 
 @command_line.command("work")
 @click.argument("target")
-@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="The journal file; by default that of "
-              "the definitions, of IRONFLOW_DB, or .ironflow/journal.db.")  # fmt: skip
+@journal_option
 def work_command(target: str, journal: Path | None) -> None:
     """Execute the due work of what TARGET defines: MODULE.py, package.module or NOTEBOOK.ipynb.
 
@@ -42,3 +49,13 @@ def work_command(target: str, journal: Path | None) -> None:
     except IronflowError as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)
+
+
+for _command in (
+    run_commands.run_command, run_commands.validate_command, run_views.list_command, run_views.inspect_command,
+    run_views.cancel_command, run_views.pause_command, run_views.detach_command, run_views.signal_command,
+    run_views.answer_command, run_views.waiting_command, run_views.emit_command, run_views.schedules_command,
+    run_views.lanes_command, run_views.breakers_command, run_views.queue_command, run_views.nodes_command,
+    run_views.doctor_command, run_views.usage_command, run_views.prune_command, run_views.sql_command,
+):  # fmt: skip
+    command_line.add_command(_command)

@@ -1,0 +1,84 @@
+"""The journal of a command: its option, the settings of ``ironflow.toml``, and the engine for the time of a command."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution import REGISTRY, Engine, api
+
+SETTINGS: Final = "ironflow.toml"
+_JOURNAL_VARIABLE: Final = "IRONFLOW_DB"
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def journal_option(command: C) -> C:
+    """Add ``--journal PATH`` to a command."""
+    add: Callable[[C], C] = click.option(
+        "--journal", type=click.Path(dir_okay=False, path_type=Path),
+        help="The journal file; by default that of IRONFLOW_DB, of ironflow.toml, or .ironflow/journal.db.",
+    )  # fmt: skip
+    return add(command)
+
+
+@contextmanager
+def existing_journal(path: Path | None, *, read_only: bool = True) -> Iterator[Engine]:
+    """Make the journal the current one for the time of a command.
+
+    Raises:
+        ClickException: there is no journal, or the command failed with an error of this package.
+    """
+    try:
+        engine = api.open(path, read_only=read_only)
+        if not engine.journal.exists():
+            raise click.ClickException(
+                f"there is no journal at {engine.journal.location}; --journal or IRONFLOW_DB names another one"
+            )
+        with REGISTRY.replaced(engine):
+            yield engine
+        engine.close()
+    except (IronflowError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def read_settings(commands: Mapping[str, click.Command], folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the defaults of the options by command, of ``ironflow.toml`` in the folder; none if there is no such file.
+
+    ``journal`` at its top is the journal of all commands, relative to the file; a table ``[list]`` has the options of
+    that command. The environment takes precedence over the file, and flags over both.
+
+    Raises:
+        UsageError: it is no TOML, or names a command or an option that does not exist.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path} is not TOML: {error}") from error
+    journal = found.pop("journal", None)
+    if journal is not None:
+        os.environ.setdefault(_JOURNAL_VARIABLE, str(folder / str(journal)))
+    defaults = {}
+    for name, table in found.items():
+        known = commands.get(name)
+        if known is None or not isinstance(table, dict):
+            raise click.UsageError(
+                f"{path} has {name!r}; it may have journal, and tables {', '.join(sorted(commands))}"
+            )
+        names = {option.name for option in known.params if isinstance(option, click.Option)}
+        if unknown := table.keys() - names:
+            raise click.UsageError(
+                f"{path}: {name} has no option {min(unknown)!r}; it has {', '.join(sorted(map(str, names)))}"
+            )
+        defaults[name] = table
+    return defaults
