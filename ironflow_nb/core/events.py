@@ -353,6 +353,27 @@ class InjectionUndone(NoteEvent, frozen=True):
     reason: str | None = None
 
 
+class StepRedacted(StepChange, frozen=True):
+    """The output or the inputs of the attempt were erased for ever.
+
+    `output` and `inputs` are the ids of what stands in their place; None if they stay.
+    """
+
+    by: str
+    output: ValueId | None = None
+    inputs: ValueId | None = None
+    reason: str | None = None
+
+
+class RunRedacted(RunChange, frozen=True):
+    """The output or the inputs of the run itself were erased for ever; see `StepRedacted`."""
+
+    by: str
+    output: ValueId | None = None
+    inputs: ValueId | None = None
+    reason: str | None = None
+
+
 class EffectRequested(NoteEvent, frozen=True):
     """An effect is to be performed, at least once. `payload` is the id of its value."""
 
@@ -401,7 +422,8 @@ RunEvent: TypeAlias = (
     | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
-    | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | RunDeleted | DomainEvent
+    | InjectionUndone | StepRedacted | RunRedacted | EffectRequested | EffectSettled | SessionEnded | RunDeleted
+    | DomainEvent
 )  # fmt: skip
 """All events of runs."""
 

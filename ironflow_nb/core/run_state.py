@@ -112,6 +112,8 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
         case events.SignalReceived():
             return replace(row, updated_at=recorded.at)
+        case events.RunRedacted():
+            return replace(row, output_id=event.output or row.output_id, inputs_id=event.inputs or row.inputs_id)
         case events.StepChange() | events.NoteEvent():
             return row
         case events.RunStarted():
@@ -195,6 +197,9 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
             return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
             return replace(_begun(run_id, row, recorded), output_id=event.output)
+        case events.StepRedacted():
+            kept = _begun(run_id, row, recorded)
+            return replace(kept, output_id=event.output or kept.output_id, inputs_id=event.inputs or kept.inputs_id)
         case events.StepCompensated():
             return replace(_begun(run_id, row, recorded), status=StepStatus.COMPENSATED)
         case events.RunChange() | events.NoteEvent():

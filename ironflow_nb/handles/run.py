@@ -19,6 +19,7 @@ from ironflow_nb.history import run_status
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.history.run_status import run_and_status
 from ironflow_nb.retention.deletion import delete_run
+from ironflow_nb.retention.redaction import redact_step
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -217,6 +218,20 @@ class Run(RecordedRun, Generic[T]):
             ValueError: it is a child, which goes with its parent, or no run of a flow or graph.
         """
         delete_run(self._engine, self.id)
+
+    def redact(self, step: object, *, reason: str | None = None) -> None:
+        """Erase the recorded output of a step for ever; a marker says who did it, when and why.
+
+        It is erased where it came from this step: in the run with its children and parents and in runs that took it
+        over, as output and as argument; in value files, previews, results for all runs, and the log of the step. A part
+        of it in another value stays, and so does an equal value that another run has computed. A continued run that
+        needs it stops with the marker's words; ``resume(rerun=[step])`` lets the step run again.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several.
+            NothingToDo: the step has no output, or a run that has it goes on.
+        """
+        redact_step(self._engine, self.id, step, reason)
 
     def plan(self) -> Plan:
         """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""

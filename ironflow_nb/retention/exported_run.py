@@ -24,7 +24,7 @@ from ironflow_nb.journal.schema import SCHEMA_VERSION
 from ironflow_nb.journal.sqlite_file import connect, create_tables, look_at
 from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.table import json_list
-from ironflow_nb.retention.deletion import DELETABLE, Outlines
+from ironflow_nb.retention.run_outlines import DELETABLE, Outlines
 from ironflow_nb.retention.run_rows import RunOutline
 from ironflow_nb.retention.unused_values import ValueReferences, files_of, ids_in
 from ironflow_nb.values.private_files import make_folder, new_file, publish

@@ -23,7 +23,6 @@ from ironflow_nb.journal import schema
 from ironflow_nb.journal.ports import Addition, Durability, RunCommit
 from ironflow_nb.journal.sqlite_file import connect, look_at
 from ironflow_nb.journal.table import json_list
-from ironflow_nb.retention.deletion import DELETABLE
 from ironflow_nb.retention.exported_run import (
     APPLICATION_ID,
     FORMAT,
@@ -33,6 +32,7 @@ from ironflow_nb.retention.exported_run import (
     digest_of_rows,
     insert_rows,
 )
+from ironflow_nb.retention.run_outlines import DELETABLE
 from ironflow_nb.values.private_files import refuse_used
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id
 

@@ -13,7 +13,8 @@ from ironflow_nb.history.lookup import When, instant_us, parse_statuses, selecti
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueSelect, Reader, Select
-from ironflow_nb.retention.deletion import DELETABLE, Outlines, deletable, delete_families
+from ironflow_nb.retention.deletion import deletable, delete_families
+from ironflow_nb.retention.run_outlines import DELETABLE, Outlines
 from ironflow_nb.retention.run_rows import RunOutline
 
 if TYPE_CHECKING:

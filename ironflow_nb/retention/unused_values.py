@@ -62,12 +62,12 @@ class ValueReferences:
         query = 'SELECT value_id FROM "values" WHERE value_id = ? AND size >= ?'
         return [each for each in ids if self._connection.execute(query, (each, INLINE_LIMIT)).fetchone()]
 
-    def of_events(self, *, after: int, limit: int) -> tuple[list[Any], int]:
-        """Return the data of some events after that position, and the position of the last one."""
+    def of_events(self, *, after: int, limit: int, but_of: Collection[RunId]) -> tuple[list[Any], int]:
+        """Return the data of some events after that position, but of these runs, and the position of the last one."""
         rows = self._connection.execute(
-            "SELECT data, position FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+            "SELECT data, run_id, position FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
         ).fetchall()
-        return [data for data, _ in rows], rows[-1][1] if rows else after
+        return [data for data, run_id, _ in rows if run_id not in but_of], rows[-1][-1] if rows else after
 
     def of_rows(self, *, table: str, after: int, limit: int) -> tuple[list[Any], int]:
         """Return the ids and records of some rows of runs or steps, and the last one."""
@@ -119,12 +119,18 @@ class ValuesDeleted(Addition, frozen=True):
 
 
 class UnusedValues:
-    """The values that nobody was found to refer to, up to a position."""
+    """The values, by default of all, that nobody was found to refer to, up to a position.
 
-    def __init__(self, engine: Engine) -> None:
+    `but_events_of` are runs whose events may name a value that their rows no longer have.
+    """
+
+    def __init__(
+        self, engine: Engine, ids: Collection[ValueId] | None = None, *, but_events_of: Collection[RunId] = ()
+    ) -> None:
         self._engine = engine
         with self._references() as references:
-            self.ids = references.all_values()
+            self.ids = references.all_values() if ids is None else references.existing(ids)
+        self._but_events_of = frozenset(but_events_of)
         self._position = 0
 
     @contextmanager
@@ -136,7 +142,9 @@ class UnusedValues:
         """Leave out all that is referred to, in many short reads: a long one would keep the log from being reused."""
         for table in ("runs", "steps"):
             self._look_through(partial(ValueReferences.of_rows, table=table, limit=_ROWS_AT_ONCE))
-        self._position = self._look_through(partial(ValueReferences.of_events, limit=_EVENTS_AT_ONCE))
+        self._position = self._look_through(
+            partial(ValueReferences.of_events, limit=_EVENTS_AT_ONCE, but_of=self._but_events_of)
+        )
 
     def _look_through(self, read: Callable[..., tuple[list[Any], int]]) -> int:
         after = -1
@@ -181,6 +189,13 @@ def sweep_values(engine: Engine) -> int:
     """Remove the values that nothing refers to, and files without a row; return the number of values."""
     unused = UnusedValues(engine)
     unused.look_everywhere()
+    n_values = remove_unused(engine, unused)
+    remove_files(engine, _files_without_row(engine))
+    return n_values
+
+
+def remove_unused(engine: Engine, unused: UnusedValues) -> int:
+    """Remove the values, as far as nobody refers to them by now, and their files; return their number."""
     n_values = 0
     large: list[ValueId] = []
     while unused.ids:
@@ -188,8 +203,7 @@ def sweep_values(engine: Engine) -> int:
         n_values += n_deleted
         large += having_files
         let_others_write(engine)
-    _remove_files(engine, large)
-    _remove_files(engine, _files_without_row(engine))
+    remove_files(engine, large)
     return n_values
 
 
@@ -222,7 +236,8 @@ def files_of(engine: Engine) -> LargeValues:
     return files
 
 
-def _remove_files(engine: Engine, ids: Sequence[ValueId]) -> None:
+def remove_files(engine: Engine, ids: Sequence[ValueId]) -> None:
+    """Remove the files of the values that have no row any more."""
     files = files_of(engine)
     for start in range(0, len(ids), _FILES_AT_ONCE):
         chosen = ids[start : start + _FILES_AT_ONCE]

@@ -41,6 +41,9 @@ NPY: Final = "npy"
 PICKLE: Final = "pickle"
 INPUTS: Final = "inputs"
 
+REDACTED: Final = "redacted"
+"""The codec of the marker in the place of a value that was erased; its content says who, when and why."""
+
 REFERENCE: Final = "ref"
 """The tag of an argument, in the record of a call, that is stored as a value of its own."""
 NOT_KEPT: Final = "gone"
@@ -212,6 +215,10 @@ class ValueCodec:
                 return unpickled(content)
             case "parts":
                 return value_of_parts(_DECODER.decode(content))
+            case "redacted":
+                raise ValueUnreadable(
+                    f"it was redacted and is gone for ever: {bytes(content).decode()}", codec=REDACTED
+                )
             case "record":
                 self.signer.check(RECORD, content, stored.mac)
                 return decode_record(bytes(content))

@@ -72,6 +72,8 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.EffectRequested(effect_id="mail 1", kind="mail"),
         events.EffectSettled(effect_id="mail 1", outcome=EffectOutcome.PERFORMED),
         events.SessionEnded(n_reused=4, not_asked_for=(StepRef("fetch[3]"),)),
+        events.StepRedacted(by="ada@here", output=value("marker"), inputs=value("record"), reason="private"),
+        events.RunRedacted(by="ada@here", output=value("marker")),
         events.RunDeleted(kind="flow", name="digest", by="ada@here"),
         events.DomainEvent(type="order.Shipped", data=msgspec.Raw(b'{"parcels":2}')),
     )

@@ -55,6 +55,7 @@ class Life:
             possible += [self.end_wait] * 3 if self.attempts("waiting") else []
             possible += [self.schedule] * 2 if self.attempts("failed") else []
             possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
+            possible += [self.redact] if self.attempts("completed") else []
             possible += [self.inject] if self.attempts("completed") else []
             possible += [self.compensate]
         if self.status == "compensating":
@@ -208,6 +209,14 @@ class Life:
         place = done[number % len(done)]
         self.tell(SAMPLES["OutputInjected"], place)
         self.steps[place]["output_id"] = value("by hand")
+
+    def redact(self, number: int) -> None:
+        done = self.attempts("completed")
+        place = done[number % len(done)]
+        self.tell(SAMPLES["StepRedacted"], place)
+        self.steps[place] |= {"output_id": value("marker"), "inputs_id": value("record")}
+        self.tell(SAMPLES["RunRedacted"])
+        self.run["output_id"] = value("marker")
 
     def change(self, number: int) -> None:
         name, self.status = (("RunWaiting", "waiting"), ("RunCancelRequested", "cancelling"))[number % 2]
