@@ -149,7 +149,13 @@ _SILENT = frozenset({NodeKind.CONDITION, NodeKind.LOOP, NodeKind.FORK})
 
 
 def with_taken(
-    diagram: Diagram, called: Set[str], went_on: Set[str], *, uncertain: Set[str] = frozenset(), is_completed: bool
+    diagram: Diagram,
+    called: Set[str],
+    went_on: Set[str],
+    *,
+    raised: Set[str] = frozenset(),
+    uncertain: Set[str] = frozenset(),
+    is_completed: bool,
 ) -> Diagram:
     """Return the diagram with those edges marked as taken that were certainly taken.
 
@@ -157,10 +163,14 @@ def with_taken(
         diagram: that of a flow.
         called: the ids of the nodes whose call was made.
         went_on: the ids of those of them after which the flow went on by an ordinary edge.
+        raised: the ids of those of them whose failure the flow has handled.
         uncertain: the ids of nodes of which is not known whether their call was made.
         is_completed: whether the flow has returned.
     """
     taken = _TakenEdges(diagram, called, went_on, uncertain, is_completed=is_completed).found()
+    for node_id in raised:
+        handlers = [edge for edge in diagram.edges if edge.source == node_id and edge.is_dashed]
+        taken |= {*handlers} if len(handlers) == 1 else set()  # which of several it was is not recorded
     edges = tuple(replace(edge, is_taken=True) if edge in taken else edge for edge in diagram.edges)
     return Diagram(diagram.name, diagram.nodes, edges)
 

@@ -186,6 +186,7 @@ def _with_taken_edges(
     sites: NodeSites, states: Mapping[str, NodeState], expected: Mapping[str, int], progress: Progress
 ) -> Diagram:
     """Return the diagram with its taken edges marked, as far as call sites show them."""
+    from ironflow_nb.diagram.model import Handled
     from ironflow_nb.diagram.run_path import with_taken
 
     diagram = sites.diagram()
@@ -202,9 +203,10 @@ def _with_taken_edges(
         or state.n(StepStatus.COMPLETED)
         or (state.is_past and node_id not in handlers)  # a failure that was handled went on to its handler
     }
+    raised = {node_id for node_id in called if exact[node_id] in states and states[exact[node_id]].n(Handled.HANDLED)}
     uncertain = {node.id for node in diagram.nodes if node.step is not None and node.id not in exact}
     is_completed = progress.status is RunStatus.COMPLETED
-    return with_taken(diagram, called, done, uncertain=uncertain, is_completed=is_completed)
+    return with_taken(diagram, called, done, raised=raised, uncertain=uncertain, is_completed=is_completed)
 
 
 def bundle_of(picture: Picture, *, is_moving: bool = False) -> dict[str, str]:

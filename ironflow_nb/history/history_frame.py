@@ -57,7 +57,7 @@ class HistoryFrame(pd.DataFrame):
         most = len(rows) if most is None else max(most, _MOST_ROWS)
         if len(rows) > 2 * most:
             rows = rows.iloc[[*range(most), *range(len(rows) - most, len(rows))]]
-        return pd.DataFrame({name: _column_texts(rows[name]) for name in displayed if _is_informative(rows, name)})
+        return pd.DataFrame({name: column_texts(rows[name]) for name in displayed if _is_informative(rows, name)})
 
     def _size_line(self, short: pd.DataFrame) -> str:
         return f"{len(self)} rows x {len(self.columns)} columns, {len(short.columns)} of them shown"
@@ -82,7 +82,7 @@ def _is_informative(rows: pd.DataFrame, name: str) -> bool:
     return bool((values != ORDINARY[name]).any()) if name in ORDINARY else not values.empty
 
 
-def _column_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+def column_texts(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return the values as displayed texts; a missing value is an empty text."""
     pairs = zip(column, column.isna(), strict=True)
     return pd.Series(["" if gone else _value_text(str(column.name), value) for value, gone in pairs], column.index)

@@ -16,21 +16,28 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states
+from ironflow_nb.history.history_frame import column_texts
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 _SHOWN_ROWS = 60
 
 
 class WholeTextFrame(pd.DataFrame):
-    """A DataFrame that displays its texts in full in a notebook; pandas cuts them after 50 characters."""
+    """A DataFrame that displays its texts in full in a notebook, and other values shortly.
+
+    Pandas cuts texts after 50 characters, and shows instants with all their digits.
+    """
 
     @property
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return WholeTextFrame
 
     def _repr_html_(self) -> str | None:
+        rows = pd.DataFrame(self)
+        if len(rows) <= _SHOWN_ROWS and rows.columns.is_unique:
+            rows = pd.DataFrame({name: column_texts(rows[name]) for name in rows})
         with pd.option_context("display.max_rows", _SHOWN_ROWS, "display.max_colwidth", None):
-            return pd.DataFrame(self)._repr_html_()  # type: ignore[operator,no-any-return]
+            return rows._repr_html_()  # type: ignore[operator,no-any-return]
 
 
 class PicturedFrame(WholeTextFrame):

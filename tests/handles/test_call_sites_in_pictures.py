@@ -106,6 +106,40 @@ def test_a_way_of_which_nothing_is_known_is_not_marked(lab: Lab) -> None:
     assert n_taken(lab) == 6
 
 
+HANDLED = """
+@iron.flow
+def main():
+    for n in range(3):
+        try:
+            fetch(n)
+        except ValueError:
+            {more}
+    return fetch(9)
+"""
+
+
+@pytest.mark.parametrize("more", ["pass", "fetch(10)"])
+def test_the_way_of_a_failure_that_was_handled_is_marked(lab: Lab, more: str) -> None:
+    def labels() -> set[str]:
+        edges = [each for each in drawn(lab).iter() if each.get("data-taken") == "true"]
+        return {text for each in edges for text in each.itertext() if text.startswith("except")}
+
+    cell(lab, HANDLED.format(more=more))["main"]()
+    assert labels() == set()
+    cell(lab, HANDLED.format(more=more), None, 1)["main"]()
+    assert labels() == {"except ValueError"}
+    lab.die()
+    assert labels() == {"except ValueError"}
+
+
+def test_of_several_handlers_none_is_marked_without_a_call(lab: Lab) -> None:
+    both = HANDLED.format(more="pass\n        except KeyError:\n            pass")
+    cell(lab, both, None, 1)["main"]()
+    n_both = n_taken(lab)
+    cell(lab, both)["main"]()
+    assert n_both == n_taken(lab)
+
+
 EVERY_STYLE = """
 @iron.flow
 def main():

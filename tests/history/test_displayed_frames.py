@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 
 import pandas as pd
@@ -174,3 +175,14 @@ def test_what_is_selected_of_a_plan_shows_its_reasons_in_full() -> None:
     chosen = plan[plan["reason"] != ""]
     assert reason in str(chosen._repr_html_())  # type: ignore[operator]
     assert "2 done again" not in str(chosen._repr_html_())  # type: ignore[operator]
+
+
+def test_a_plan_shows_instants_and_durations_as_the_other_frames_do(lab: Lab) -> None:
+    main(1)
+    assert main.last is not None
+    plan = main.last.plan()
+    html = str(plan._repr_html_())  # type: ignore[operator]
+    assert re.findall(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ</td>", html)
+    assert re.findall(r"<td>\d+\.\d{3}</td>", html)
+    assert "NA" not in html
+    assert str(plan["finished_at"].dtype).startswith("datetime64")
