@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,21 +30,19 @@ def journal_option(command: C) -> C:
 
 
 @contextmanager
-def existing_journal(path: Path | None, *, read_only: bool = True) -> Iterator[Engine]:
+def existing_journal(path: Path | None, *, read_only: bool = True, may_be_new: bool = False) -> Iterator[Engine]:
     """Make the journal the current one for the time of a command.
 
     Raises:
-        ClickException: there is no journal, or the command failed with an error of this package.
+        ClickException: there is no journal, and it may not be new; or the command failed with an error of this package.
     """
     try:
-        engine = api.open(path, read_only=read_only)
-        if not engine.journal.exists():
-            raise click.ClickException(
-                f"there is no journal at {engine.journal.location}; --journal or IRONFLOW_DB names another one"
-            )
-        with REGISTRY.replaced(engine):
+        with closing(api.open(path, read_only=read_only)) as engine, REGISTRY.replaced(engine):
+            if not may_be_new and not engine.journal.exists():
+                raise click.ClickException(
+                    f"there is no journal at {engine.journal.location}; --journal or IRONFLOW_DB names another one"
+                )
             yield engine
-        engine.close()
     except (IronflowError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -18,6 +18,7 @@ from ironflow_nb.diagnosis.doctor import doctor
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.graphs.catalog import nodes
 from ironflow_nb.handles.open_questions import answer_typed, waiting
+from ironflow_nb.handles.portable_runs import export, import_
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.snapshot import Snapshot
 from ironflow_nb.history.breakers_frame import breakers
@@ -235,6 +236,26 @@ def prune_command(
     with existing_journal(journal, read_only=not yes):
         found = prune(flow, older_than=older_than, keep=keep, status=statuses or None, dry_run=not yes)
         print_frame(found, as_json=as_json)
+
+
+@click.command("export")
+@_run_argument
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@journal_option
+def export_command(*, run: str, path: Path, journal: Path | None) -> None:
+    """Write a run into one file, which goes on where it is imported."""
+    with existing_journal(journal):
+        click.echo(export(run, path))
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@journal_option
+def import_command(*, path: Path, journal: Path | None) -> None:
+    """Add an exported run to the journal; what somebody else wrote is shown, and does nothing before it is trusted."""
+    with existing_journal(journal, read_only=False, may_be_new=True):
+        found = import_(path)
+        click.echo(f"{found.id} {found.status}")
 
 
 @click.command("sql")

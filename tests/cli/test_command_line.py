@@ -260,6 +260,18 @@ def test_runs_are_pruned_only_with_yes(journal: Path) -> None:
     assert len(iron.runs()) == 0
 
 
+def test_a_run_goes_to_a_new_journal_as_one_file(journal: Path, tmp_path: Path) -> None:
+    assert doubles.last is not None
+    run_id, file, other = doubles.last.id, str(tmp_path / "run.db"), tmp_path / "other" / "journal.db"
+    assert invoke(run_views.export_command, run_id, file, journal=journal).output.strip() == file
+    assert invoke(run_views.import_command, file, journal=other).output == f"{run_id} completed\n"
+    (listed,) = json.loads(invoke(run_views.list_command, "--json", journal=other).output)
+    assert listed["run_id"] == run_id
+    again = invoke(run_views.import_command, file, journal=other)
+    assert again.exit_code == 1
+    assert run_id in again.output
+
+
 def test_a_query_is_printed_and_a_change_is_refused(journal: Path) -> None:
     query = "select count(*) as n from step_history"
     assert json.loads(invoke(run_views.sql_command, query, "--json", journal=journal).output) == [{"n": 3}]
