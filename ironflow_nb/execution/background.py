@@ -148,6 +148,8 @@ class BackgroundThread:
         now_s, ticked_s = self._access.clock.monotonic(), self._n_ticks * FLUSH_S
         held: list[tuple[float, Session]] = []
         for session in list(self._sessions.values()):
+            if session.is_only_queued:
+                continue
             self._try("interrupting a run", partial(take_interrupt, session))
             self._try("stopping a run whose time is up", session.stop_if_out_of_time)
             # A loop commits all of a gather at once, and resolves its promises without a call from another thread each.

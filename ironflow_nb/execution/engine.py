@@ -127,6 +127,8 @@ class Engine:
     def flush(self) -> None:
         """Commit what the background thread would commit next."""
         for session in list(self.sessions.values()):
+            if session.is_only_queued:
+                continue
             telemetry = session.writer.telemetry
             has_reports = telemetry is not None and telemetry.hasten()
             if session.writer.is_pending or session.in_flight() or has_reports:

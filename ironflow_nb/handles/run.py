@@ -71,15 +71,7 @@ class Run(RecordedRun, Generic[T]):
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> T:
-        import asyncio
-        from concurrent.futures import Future
-
-        # A thread of its own: the end of the loop and of the process would wait for a thread of the loop's pool.
-        answer: Future[T] = Future()
-        answer.set_running_or_notify_cancel()
-        self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_set_result, answer, self.result))
-        with self._engine.hearing_interrupts():
-            return await asyncio.wrap_future(answer)
+        return await awaited(self._engine, self.id, self.result)
 
     @property
     def error(self) -> BaseException | None:
@@ -238,6 +230,19 @@ class Run(RecordedRun, Generic[T]):
         run = run_status.run_and_status(self._engine, self.id)[0]
         assert run is not None
         return plan_of(self._engine, run)
+
+
+async def awaited(engine: Engine, name: str, ask: Callable[[], T]) -> T:
+    """Return what a call that waits returns, without holding up the loop."""
+    import asyncio
+    from concurrent.futures import Future
+
+    # A thread of its own: the end of the loop and of the process would wait for a thread of the loop's pool.
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
+    engine.threads.spawn(f"ironflow-await-{name}", partial(_set_result, answer, ask))
+    with engine.hearing_interrupts():
+        return await asyncio.wrap_future(answer)
 
 
 def _set_result(answer: Future[T], ask: Callable[[], T]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -33,7 +33,7 @@ from ironflow_nb.execution import (
     say,
     say_opaque,
 )
-from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run import Run, awaited
 from ironflow_nb.handles.sweep_rows import Faults, GivenRow, GivenRows, Key, SweptRow, given_rows, key_text
 from ironflow_nb.history.run_status import run_and_status, statuses_of
 from ironflow_nb.journal.ports import Select
@@ -152,6 +152,18 @@ class Sweep:
         if not self._wait(lambda: self.is_over, timeout_s):
             raise ResultTimeout(f"{self!r} did not end within {timeout_s:g} s; it goes on", name=self.name)
         return self
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        """Wait as `wait` does, on a loop: ``await sweep``."""
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> Self:
+        try:
+            return await awaited(self._engine, self.name, self.wait)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._interrupt(type(error).__name__)
+            raise
 
     def _wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         clock, wakeup = self._engine.clock, self._engine.threads.wakeup()

@@ -342,6 +342,47 @@ def test_an_interrupt_of_its_wait_stops_it_and_names_the_rows(
     assert sorted(AT_WORK) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("swept", [trial, trial_async], ids=["def", "async"])
+def test_a_sweep_can_be_awaited_while_the_loop_goes_on(lab: Lab, swept: Any) -> None:
+    async def cell() -> tuple[Any, list[int]]:
+        ticks: list[int] = []
+
+        async def tick() -> None:
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0.001)
+
+        ticking = asyncio.create_task(tick())
+        sweep = await swept.sweep([1, 2, 3])
+        ticking.cancel()
+        return sweep, ticks
+
+    sweep, ticks = asyncio.run(cell())
+    assert sweep.counts == {RunStatus.COMPLETED: 3}
+    assert ticks
+
+
+def test_a_sweep_whose_awaiting_task_is_cancelled_stops_and_can_be_gone_on_with(lab: Lab) -> None:
+    async def cell() -> Any:
+        async def wait() -> None:
+            await sweep
+
+        sweep = holding.sweep(range(4), concurrency=2)
+        waiting = asyncio.create_task(wait())
+        while len(AT_WORK) < 2:
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return sweep
+
+    sweep = asyncio.run(cell())
+    GATE.set()
+    assert sweep.wait(LIMIT_S).counts[RunStatus.PENDING] == 2
+    assert sweep.retry().wait(LIMIT_S).counts == {RunStatus.COMPLETED: 4}
+    assert sorted(AT_WORK) == [0, 1, 2, 3]
+
+
 def test_a_run_that_only_waits_makes_room_for_others(lab: Lab) -> None:
     @flow
     def patient(n: int) -> int:

@@ -59,6 +59,18 @@ def test_starts_that_wait_are_pending_and_hold_no_thread(engine: Engine, room: R
     until(lambda: places(engine) == [])
 
 
+def test_queued_runs_are_passed_over_by_the_engine_until_they_begin_or_are_stopped(engine: Engine, room: Room) -> None:
+    room.door.clear()
+    runs = [one.start(n) for n in range(6)]
+    until(lambda: [engine.sessions[run.id].is_only_queued for run in runs] == [False] * 2 + [True] * 4)
+    runs[4].pause()
+    runs[5].cancel()
+    until(lambda: (runs[4].status, runs[5].status) == ("paused", "cancelled"))
+    room.door.set()
+    assert [run.result() for run in runs[:4]] == [0, 1, 2, 3]
+    assert runs[4].resume().result() == 4
+
+
 def test_of_those_who_wait_the_highest_priority_is_first_then_the_order_of_starts(engine: Engine, room: Room) -> None:
     single = one.options(lane="single")
     room.door.clear()

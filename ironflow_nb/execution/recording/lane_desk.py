@@ -8,6 +8,7 @@ once a second, for a process that dies commits nothing.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class LaneDesk:
     def __init__(self, access: JournalAccess) -> None:
         self._access = access
         self._waiting: dict[int, Ask] = {}
+        self._wanted: Counter[LaneKey] = Counter()
         self._left: dict[int, Ask] = {}
         self.max_steps: int | None = None
         self.max_runs: int | None = None
@@ -115,15 +117,15 @@ class LaneDesk:
     def leave_soon(self, ask: Ask) -> None:
         """Leave with the next look of anybody, or of the background thread; for those who hold locks."""
         with self._access.lock:
-            self._waiting.pop(ask.ask_id, None)
+            if ask.ask_id in self._waiting:
+                self._waits_no_more(ask.ask_id)
             self._left[ask.ask_id] = ask
 
     def look(self, lanes: Collection[LaneKey] | None = None) -> None:
         """Take the places that those who wait may take now, in these lanes or in all; tell them."""
         with self._access.lock:
             left = {lane for ask in self._left.values() for lane in ask.lanes}
-            wanted = {lane for ask in self._waiting.values() for lane in ask.lanes}
-            wanted &= wanted if lanes is None else {*lanes} | left
+            wanted = self._wanted.keys() & ({*lanes} | left) if lanes is not None else {*self._wanted}
             if not self._left:
                 if not wanted:
                     return
@@ -144,14 +146,24 @@ class LaneDesk:
             return looks[0].change
 
         self._access.change_lanes(act)
-        self._waiting |= {ask.ask_id: ask for ask in asked}
+        for ask in asked:
+            self._waiting[ask.ask_id] = ask
+            self._wanted.update(ask.lanes)
         for ask_id in looks[0].change.left:
             self._left.pop(ask_id, None)
         self._note_due(looks[0])
-        given = [self._waiting.pop(ask_id) for ask_id in looks[0].given]
+        given = [self._waits_no_more(ask_id) for ask_id in looks[0].given]
         for ask in given:
             ask.is_given = True
         return given
+
+    def _waits_no_more(self, ask_id: int) -> Ask:
+        ask = self._waiting.pop(ask_id)
+        for lane in ask.lanes:
+            self._wanted[lane] -= 1
+            if not self._wanted[lane]:
+                del self._wanted[lane]
+        return ask
 
     def _note_due(self, look: _Look) -> None:
         for ask_id, due_s in look.due_s.items():
@@ -167,8 +179,8 @@ class LaneDesk:
         places = [place for place in found if place.owner not in gone]
         rates = reader.lane_rates() if any(place.rate for place in places) else {}
         next_turns = turns(places, rates, now)
-        mine = {*self._waiting, *(place.ask_id for place in new)}
-        given = [ask_id for ask_id in next_turns.now if ask_id in mine]
+        asked = {place.ask_id for place in new}
+        given = [ask_id for ask_id in next_turns.now if ask_id in self._waiting or ask_id in asked]
         full_at = {lane: at for lane, at in rates.items() if at > now}
         for place in (place for ask_id in given for place in places if place.ask_id == ask_id and place.rate):
             full_at[place.lane_key] = taken(place.demand, full_at.get(place.lane_key), now)

@@ -111,6 +111,7 @@ class RunLifecycle:
         self.phase = RunPhase.OPEN
         self.stop_request: RunStopped | None = None
         self.interrupted_by: str | None = None
+        self.is_queued = False
         self.cancels_tasks = False
         self.task: Any = None
         self._limits = NO_LIMITS
@@ -131,6 +132,11 @@ class RunLifecycle:
     def start_by(self, start: Callable[[], None]) -> None:
         """Note what starts a run that is queued. A stop does so at once: the thread meets the stop."""
         self.start_now = start
+
+    @property
+    def is_only_queued(self) -> bool:
+        """Return True if it is queued, with nothing to write or to look after: thousands may be so at once."""
+        return self.is_queued and not (self.writer.is_pending or self._limit is not None or self.interrupted_by)
 
     # -- its time ------------------------------------------------------------------------------------------------
 
