@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import FAILURES, RunStatus, StepStatus, derived_step_status
+from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import until
 from ironflow_nb.execution import Engine, definition_prefix
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
@@ -103,7 +103,9 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     told = [each for key, tally in keyed for each in _shown(key, tally, progress.status)]
     reasons: dict[str, list[str]] = {}
     for key, tally in keyed:
-        if tally.status is not StepStatus.WAITING and tally.reason:
+        if tally.status is StepStatus.PENDING and tally.reason and progress.status in OWNED:
+            reasons.setdefault(key, []).append(f"waits for {tally.reason}")
+        elif tally.status is StepStatus.SKIPPED and tally.reason:
             reasons.setdefault(key, []).append(tally.reason)
     for key, instants in _instants(keyed).items():
         reasons.setdefault(key, []).append(until(min(instants)).strip())

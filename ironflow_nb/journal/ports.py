@@ -74,8 +74,9 @@ class SiteTally(StepTally, frozen=True):
     """A tally of the steps that were called at one site; the site is an empty text where it is not known.
 
     Steps that are child runs are counted one by one, skipped steps by their reason, waits that go on by their instant
-    (microseconds UTC, or an empty text), which is their reason here. `n_recorded_before` of the steps began before the
-    latest continuation or in another run; failures that the flow lived with do not count.
+    (microseconds UTC, or an empty text), which is their reason here, and queued steps by what they wait for.
+    `n_recorded_before` of the steps began before the latest continuation or in another run; failures that the flow
+    lived with do not count.
     """
 
     site: str = ""

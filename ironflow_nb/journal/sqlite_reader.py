@@ -184,7 +184,10 @@ class SqliteReader:
             SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.{_FAILED})),
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
                 AS site, s.child_run_id, CASE s.status
-                WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '') ELSE '' END AS why,
+                WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '')
+                WHEN 'pending' THEN
+                    ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.waits_for') END, '')
+                ELSE '' END AS why,
                 sum(NOT s.lived_with AND (s.origin_run_id IS NOT NULL OR (s.version < :began_at AND
                     (s.status <> 'completed' OR s.finished_at <= (
                         SELECT at FROM events WHERE run_id = :run_id AND version = :began_at)))))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, WaitStarted, decode_event, encode_event
+from ironflow_nb.core.events import AFTER_FAILURE, StepStarted, decode_event, encode_event
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
@@ -350,8 +350,9 @@ class MemoryJournal:
         for row in sorted(latest, key=lambda row: row.version):
             event = started.get(row.version)
             began = None if event is None else decode_event(event.type, event.data)
-            site = began.site if isinstance(began, StepStarted | StepReused | WaitStarted) else ""
+            site, waits_for = getattr(began, "site", ""), getattr(began, "waits_for", "")
             why = row.reason if row.status is StepStatus.SKIPPED else ""
+            why = waits_for if row.status is StepStatus.PENDING else why
             why = str(row.due_at or "") if row.status is StepStatus.WAITING else why
             if row.step not in without and not (why.endswith(AFTER_FAILURE) and row.version < continued_at):
                 groups.setdefault((row.name, row.status, site, row.child_run_id, why), []).append(row)

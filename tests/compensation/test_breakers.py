@@ -154,7 +154,7 @@ def test_a_reset_lets_those_begin_that_wait(lab: Lab) -> None:
 
     SERVICE["n_to_fail"] = 3
     run = main.start()
-    until(lambda: api.status == "open")
+    until(lambda: "waits for breaker api" in run.diagram().text)
     iron.Breaker("api").reset()
     assert run.result(LIMIT_S) == 1
     assert iron.breakers()["failures"].tolist() == [api.failures]

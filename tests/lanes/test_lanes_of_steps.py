@@ -57,6 +57,35 @@ def test_a_map_a_submission_and_direct_calls_share_the_places_of_a_lane(engine: 
     assert places(engine) == []
 
 
+def test_the_picture_says_for_which_lane_steps_wait(engine: Engine, room: Room) -> None:
+    @step(lane=TWO)
+    def work(n: int) -> int:
+        return room.work(n)  # type: ignore[return-value]
+
+    @flow
+    def main(n: int) -> Any:
+        return list(work.map(range(n)))
+
+    @flow
+    def second() -> int:
+        return work(9)
+
+    @flow
+    async def third() -> int:
+        return await work.submit(10)
+
+    room.door.clear()
+    runs = [main.start(4), second.start(), third.start()]
+    until(lambda: len(room.inside) == 2)
+    until(lambda: all("waits for lane two" in run.diagram().text for run in runs))
+    assert "○ work: pending (waits for lane two)" in runs[1].diagram().text
+    assert "pending (waits for lane two)" in str(runs[2].diagram().svg)
+    room.door.set()
+    for run in runs:
+        run.wait()
+        assert "waits for" not in run.diagram().text
+
+
 def test_tasks_of_an_async_flow_share_them_and_wait_without_blocking_the_loop(engine: Engine, room: Room) -> None:
     @step(lane=TWO)
     async def ask(n: int) -> int:
