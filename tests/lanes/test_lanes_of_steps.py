@@ -75,8 +75,9 @@ def test_the_picture_says_for_which_lane_steps_wait(engine: Engine, room: Room) 
         return await work.submit(10)
 
     room.door.clear()
-    runs = [main.start(4), second.start(), third.start()]
+    runs = [main.start(4)]
     until(lambda: len(room.inside) == 2)
+    runs += [second.start(), third.start()]
     until(lambda: all("waits for lane two" in run.diagram().text for run in runs))
     assert "○ work: pending (waits for lane two)" in runs[1].diagram().text
     assert "pending (waits for lane two)" in str(runs[2].diagram().svg)
