@@ -133,6 +133,10 @@ class RunLifecycle:
         """Note what starts a run that is queued. A stop does so at once: the thread meets the stop."""
         self.start_now = start
 
+    def queue(self, *, is_queued: bool) -> None:
+        """Note that it waits for its places in lanes without a thread, or does so no more."""
+        self.is_queued = is_queued
+
     @property
     def is_only_queued(self) -> bool:
         """Return True if it is queued, with nothing to write or to look after: thousands may be so at once."""

@@ -136,7 +136,7 @@ def start_when_admitted(session: Session, gate: Gate, start: Callable[[], None])
             if is_started:
                 return
             is_started.append(True)
-            session.is_queued = False
+            session.queue(is_queued=False)
         start()
 
     session.start_by(start_once)
@@ -145,7 +145,7 @@ def start_when_admitted(session: Session, gate: Gate, start: Callable[[], None])
         return
     note_queued(session, gate)
     with session.lock:
-        session.is_queued = not is_started
+        session.queue(is_queued=not is_started)
         gate.when_open().when_done(start_once)
     if session.stop_request is not None:  # it came before it could find what starts the run
         start_once()
