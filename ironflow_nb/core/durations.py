@@ -1,14 +1,15 @@
-"""Durations in the forms that people write: seconds, a `timedelta`, or text such as ``"7d"``."""
+"""Durations in the forms that people write: seconds, a `timedelta`, or text such as ``"7d"``; and instants."""
 
 from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 Duration: TypeAlias = float | int | timedelta | str
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d|w)")
 
@@ -27,6 +28,17 @@ def seconds(duration: Duration) -> float:
     if math.isnan(result) or result < 0:
         raise ValueError(f"a duration must be zero or more seconds, not {duration!r}")
     return result
+
+
+def wait_limit_s(timeout_s: Duration | None) -> float | None:
+    """Return how many seconds to wait at most, None for any time; of a negative number, nothing is left.
+
+    Raises:
+        ValueError, TypeError: it is no duration.
+    """
+    if timeout_s is None:
+        return None
+    return 0.0 if isinstance(timeout_s, int | float) and timeout_s < 0 else seconds(timeout_s)
 
 
 def _seconds(duration: Duration) -> float:
@@ -62,3 +74,22 @@ def spoken(duration_s: float) -> str:
     size, unit, smaller, smaller_unit = next(row for row in _SPOKEN if whole >= row[0])
     large, rest = whole // size, whole % size // smaller
     return f"{large} {unit} {rest} {smaller_unit}" if rest else f"{large} {unit}"
+
+
+def instant_of(at: datetime, option: str = "at=") -> int:
+    """Return a datetime as microseconds UTC.
+
+    Raises:
+        ValueError, TypeError: it is no datetime, one without a zone, or one that UTC has no date for.
+    """
+    if not isinstance(at, datetime):
+        raise TypeError(f"{option} takes a datetime, not {at!r}")
+    if at.utcoffset() is None:
+        raise ValueError(
+            f"{at!r} has no time zone, so it is no instant; write iron.now() + timedelta(...), or "
+            'datetime(..., tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))'
+        )
+    try:
+        return (at.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+    except OverflowError:
+        raise ValueError(f"{at!r} lies outside of the years 1 to 9999 in UTC") from None

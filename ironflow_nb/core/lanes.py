@@ -135,7 +135,7 @@ class Lane(_Named, frozen=True, kw_only=True):
             what = f"the key of lane {self.name!r} raised {type(error).__name__} for {who}: {error}"
             raise DefinitionError(what) from error
         if isinstance(found, str | int | float) and found != "":
-            return str(found)
+            return a_text(f"the key of lane {self.name!r} for {who}", str(found))
         raise DefinitionError(
             f"the key of lane {self.name!r} is {found!r} for {who}; it is a text or a number, and says in whose "
             "lane the call is: correct the arguments, or the key"

@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ironflow_nb.core.durations import Duration, seconds, spoken
+from ironflow_nb.core.durations import EPOCH, Duration, instant_of, seconds, spoken
 from ironflow_nb.core.option_values import one_of
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_COUNTED: Final = 10_000
 """Of a cron expression at most this number of missed instants is counted; after that only the newest is looked for."""
 _WINDOWS_S: Final = (3600, 86400, 40 * 86400, 400 * 86400, 5000 * 86400)
@@ -49,7 +48,7 @@ class ScheduleRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             return self.cron
         if self.every is not None:
             return f"every {spoken(self.every / 1e6)}"
-        return f"at {(_EPOCH + timedelta(microseconds=self.at or 0)).isoformat(sep=' ')}"
+        return f"at {(EPOCH + timedelta(microseconds=self.at or 0)).isoformat(sep=' ')}"
 
     @property
     def allowed_s(self) -> float | None:
@@ -166,21 +165,6 @@ def schedule_rule(
     )
 
 
-def instant_of(at: datetime) -> int:
-    """Return a datetime as microseconds UTC.
-
-    Raises:
-        ValueError, TypeError: it is no datetime, or one without a zone.
-    """
-    if not isinstance(at, datetime):
-        raise TypeError(f"at= takes a datetime, not {at!r}")
-    if at.utcoffset() is None:
-        raise ValueError(
-            f'{at!r} has no time zone, so it is no instant; write datetime(..., tzinfo=zoneinfo.ZoneInfo("UTC"))'
-        )
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def zone(name: str) -> tzinfo:
     """Return the time zone of that name, from the system or from the package tzdata.
 
@@ -240,13 +224,13 @@ def _instants_of_cron(cron: str, tz: tzinfo, after: int) -> Iterator[int]:
             "not",
             name="cronsim",
         ) from None
-    begin = (_EPOCH + timedelta(microseconds=after)).astimezone(tz)
+    begin = (EPOCH + timedelta(microseconds=after)).astimezone(tz)
     try:
         found = CronSim(cron, begin)
     except CronSimError as error:
         raise ValueError(f"{cron!r} is no cron expression: {_place(cron, str(error))}") from None
     for each in found:
-        instant = (each.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+        instant = (each.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
         if instant > after:  # of an hour that comes twice, cronsim may begin with the first one again
             yield instant
 

@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 from msgspec.structs import astuple
 
-from ironflow_nb.core.plain_text import counted
+from ironflow_nb.core.plain_text import counted, plain
 from ironflow_nb.diagnosis.findings import GLYPHS, GRAVEST_FIRST, Finding, Severity
 
 COLUMNS: Final = Finding.__struct_fields__
@@ -32,7 +32,8 @@ class Report(pd.DataFrame):
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Report:
         """Return the report of these findings; all columns have the dtype string."""
-        return cls(pd.DataFrame([astuple(finding) for finding in findings], columns=list(COLUMNS), dtype="string"))
+        rows = [map(plain, astuple(finding)) for finding in findings]
+        return cls(pd.DataFrame(rows, columns=list(COLUMNS), dtype="string"))
 
     @property
     def _constructor(self) -> Callable[..., Report]:

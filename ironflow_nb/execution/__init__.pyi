@@ -22,7 +22,6 @@ from .definitions.step_spec import with_step_options as with_step_options
 from .engine import CURRENT as CURRENT
 from .engine import Engine as Engine
 from .recording.detached_runs import DETACHED as DETACHED
-from .recording.journal_access import EPOCH as EPOCH
 from .recording.journal_access import EncodedResult as EncodedResult
 from .recording.journal_access import JournalAccess as JournalAccess
 from .recording.journal_access import RunStorage as RunStorage

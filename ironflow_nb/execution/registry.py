@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, cast
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_limit
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -161,8 +162,8 @@ class Registry:
             return revive(engine, run)
         if found is None:
             raise FlowNotDefined(
-                f"run {run.run_id} is of {run.kind} {run.name}, which is not defined here; run the cell or import the "
-                "module that defines it, then try again",
+                f"run {run.run_id} is of {run.kind} {plain(run.name)}, which is not defined here; run the cell or "
+                "import the module that defines it, then try again",
                 run_id=run.run_id,
                 name=run.name,
             )

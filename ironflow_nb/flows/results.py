@@ -17,6 +17,7 @@ from collections.abc import (
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
+from ironflow_nb.core.durations import wait_limit_s
 from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution import (
     FanOut,
@@ -65,6 +66,7 @@ class StepFuture(Generic[T]):
             WrongColour: an event loop is running in this thread; await the future instead.
         """
         __tracebackhide__ = True
+        timeout_s = wait_limit_s(timeout_s)
         if self._submission is None:
             return _plain(self._answer)  # type: ignore[no-any-return]
         if not self.done():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from ironflow_nb.code_identity.code_parts import TrackedCode
-from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.durations import Duration, instant_of, seconds
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.wait_rules import (
     SLEEP,
@@ -22,7 +22,7 @@ from ironflow_nb.core.wait_rules import (
     time_limit,
 )
 from ironflow_nb.errors import NotAllowedInStep, NotInRun, WrongColour
-from ironflow_nb.execution import EPOCH, REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, durable_calls
+from ironflow_nb.execution import REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, durable_calls
 
 
 class _NoCode:
@@ -148,14 +148,7 @@ def sleep_call(duration: Duration) -> Call:
 
 def sleep_until_call(at: datetime) -> Call:
     """Return the call of a sleep until an instant."""
-    if not isinstance(at, datetime):
-        raise TypeError(f"sleep_until takes a datetime, not {at!r}")
-    if at.tzinfo is None or at.utcoffset() is None:
-        raise ValueError(
-            f"{at!r} has no time zone, so it is no instant; write iron.now() + timedelta(...), or "
-            f'datetime(..., tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))'
-        )
-    due_at = (at - EPOCH) // timedelta(microseconds=1)
+    due_at = instant_of(at, "sleep_until")
     return _SLEEP_UNTIL, {"at": at.astimezone(UTC)}, lambda _: Wanted(due_at=due_at, is_absolute=True)
 
 

@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from html.entities import codepoint2name
+from struct import pack
 from typing import Any, Final
 
 REDACTED: Final = "***"
@@ -112,6 +113,8 @@ class SecretForms:
             return False
         import pickletools
 
+        if any(packed in content for number in self.numbers for packed in _packed(number)):
+            return True
         found = [(code.name, argument) for code, argument, _ in pickletools.genops(content)]
         # A path is pickled as its parts, so they are joined.
         texts = "/".join(argument for _, argument in found if isinstance(argument, str))
@@ -250,6 +253,13 @@ def _binary_forms(text: str) -> Iterator[tuple[bytes, str]]:
             continue
         if encoding != "latin-1" or not text.isascii():
             yield form, encoding
+
+
+def _packed(number: str) -> Iterator[bytes]:
+    """Yield a number as arrays hold it, in eight bytes."""
+    yield pack("<d", float(number))
+    if number.isdecimal() and int(number) < 2**63:
+        yield pack("<q", int(number))
 
 
 def _bare(text: str) -> bytes:

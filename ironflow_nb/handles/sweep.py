@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.durations import wait_limit_s
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.join import Attach, Begin, Continue, Joining, OnRerun
 from ironflow_nb.core.plain_text import are, counted
@@ -149,6 +150,7 @@ class Sweep:
         Raises:
             ResultTimeout: some are after `timeout_s`; they go on.
         """
+        timeout_s = wait_limit_s(timeout_s)
         if not self._wait(lambda: self.is_over, timeout_s):
             raise ResultTimeout(f"{self!r} did not end within {timeout_s:g} s; it goes on", name=self.name)
         return self

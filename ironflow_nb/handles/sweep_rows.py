@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plain_text import counted
 from ironflow_nb.errors import InputInvalid
 from ironflow_nb.execution import FlowCall, RunRequest
@@ -122,7 +123,7 @@ def key_text(key: str | Callable[..., object], arguments: Mapping[str, Any]) -> 
         raise ValueError(f"its key is {value!r}")
     if not isinstance(value, str | int | float | date):
         raise TypeError(f"its key is {value!r}, which is no text, number or date")
-    return value.isoformat() if isinstance(value, date) else str(value)
+    return a_text("its key", value.isoformat() if isinstance(value, date) else str(value))
 
 
 class Faults:

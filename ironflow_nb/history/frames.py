@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import asdict, replace
 
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
-from ironflow_nb.core.plain_text import done_of, plain
+from ironflow_nb.core.plain_text import done_of
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
@@ -294,7 +294,6 @@ def _run_columns(
     took = [None if at is None else max(at - row.started_at, 0) / 1e6 for row, at in zip(rows, until, strict=True)]
     of_rows = [tallies.get(row.run_id, ()) for row in rows]
     yield {name: [getattr(row, name) for row in rows] for name in _RUN_AS_RECORDED} | {
-        "name": [plain(row.name) for row in rows],
         "arguments": [calls.get(row.run_id) for row in rows],
         "status": [status.value for _, status in found],
         "duration_s": took,
@@ -303,7 +302,6 @@ def _run_columns(
         "n_failed": [count_steps(tallies, *FAILURES) for tallies in of_rows],
         "output": [_preview_text(texts, row.output_id) for row in rows],
         "error": [_preview_text(texts, row.error_id) for row in rows],
-        "key": [row.key and plain(row.key) for row in rows],
     }
 
 
@@ -316,14 +314,9 @@ def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previe
     rows = [row for row, _ in chosen]
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _AS_RECORDED}
     outputs = [texts.get(row.output_id, _NO_PREVIEW) if row.output_id is not None else _NO_PREVIEW for row in rows]
-    named = {name: list(map(plain, columns[name])) for name in ("step", "name")}
-    return (
-        columns
-        | named
-        | {
-            "status": [str(status) for _, status in chosen],
-            "output": [text for text, _ in outputs],
-            "output_bytes": [size for _, size in outputs],
-            "error": [_preview_text(texts, row.error_id) for row in rows],
-        }
-    )
+    return columns | {
+        "status": [str(status) for _, status in chosen],
+        "output": [text for text, _ in outputs],
+        "output_bytes": [size for _, size in outputs],
+        "error": [_preview_text(texts, row.error_id) for row in rows],
+    }

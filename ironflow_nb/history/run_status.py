@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ironflow_nb.core.durations import wait_limit_s
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
@@ -98,7 +99,8 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
     Raises:
         ResultTimeout: it still runs after `timeout_s`.
     """
-    clock, left_s = engine.clock, timeout_s
+    clock, timeout_s = engine.clock, wait_limit_s(timeout_s)
+    left_s = timeout_s
     wakeup, pending = engine.threads.wakeup(), Pending(engine)
     scope = SCOPE.get()  # a flow that waits for another run hears that it is to stop itself
     while True:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.errors import JournalCorrupt
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def _naming_column(column: str) -> Iterator[None]:
 
 
 def _compact_column(values: list[Any], dtype: str) -> Any:
-    """Return the values in a compact form that is fast to concatenate."""
+    """Return the values in a compact form that is fast to concatenate, texts as they may be shown."""
+    if dtype == TEXT:
+        values = _plain_texts(values)
     if dtype == TEXT and _has_arrow():
         import pyarrow as pa
 
@@ -87,6 +90,13 @@ def _compact_column(values: list[Any], dtype: str) -> Any:
         # array("q") accepts integers only; numpy would round floats and parse texts.
         return array("q", [0 if value is None else value for value in values] if is_missing else values), is_missing
     return values
+
+
+def _plain_texts(values: list[Any]) -> list[Any]:
+    """Return the texts without characters that a terminal obeys, whoever wrote them."""
+    if "".join(filter(None, values)).isprintable():  # for most columns one look is enough
+        return values
+    return [value and plain(value) for value in values]
 
 
 def _joined_column(parts: list[Any], dtype: str) -> Any:

@@ -111,14 +111,18 @@ def unregister_journal(journal: HasPath) -> None:
     _OPEN_JOURNALS.pop(id(journal), None)
 
 
+def open_journals() -> set[Path]:
+    """Return the paths of the journals that this process uses."""
+    return {journal.path for reference in _OPEN_JOURNALS.valuerefs() if (journal := reference()) is not None}
+
+
 def journal_of(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> Path | None:
     """Return the path of the open journal to which the file belongs, or None; links to the file are found too."""
     try:
         found = os.stat(path, dir_fd=dir_fd)
     except (OSError, ValueError):  # a missing file or an impossible name
         return None
-    used = {journal.path for reference in _OPEN_JOURNALS.valuerefs() if (journal := reference()) is not None}
-    return next((each for each in used for ending in ENDINGS if _is_same(found, f"{each}{ending}")), None)
+    return next((each for each in open_journals() for ending in ENDINGS if _is_same(found, f"{each}{ending}")), None)
 
 
 def refuse_used(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:

@@ -89,8 +89,15 @@ def test_names_and_keys_are_refused_before_anything_runs(lab: Lab, world: World)
         """Have a name that nothing can be called."""
 
     misnamed.__qualname__ = HALF
-    counter = counters()
+    counter, echo = counters(), flow(lambda value: value, name="echo")
+    in_lane = step(lambda value: world.did("in a lane"), name="in_lane", lane=iron.Lane("lane", key="value"))
     asked = [
+        lambda: iron.Lane(HALF),
+        lambda: iron.Breaker(HALF),
+        lambda: iron.emit(HALF),
+        lambda: iron.emit("a.b", key=HALF),
+        lambda: echo.schedule(every_s=60, args=(1,), name=HALF),
+        lambda: echo.sweep([{"value": HALF}], key="value"),
         lambda: step(name=HALF)(work),
         lambda: step(misnamed),
         lambda: flow(misnamed),
@@ -114,4 +121,9 @@ def test_names_and_keys_are_refused_before_anything_runs(lab: Lab, world: World)
         assert not isinstance(refused.value, UnicodeError), refused.value
     assert world.log == []
     assert iron.runs().empty
+    with pytest.raises(ValueError, match=r"the key of lane 'lane' for .* has half a character"):
+        flow(lambda: in_lane(HALF), name="main")()
+    with pytest.raises(ValueError, match=r"half a character|the name of a signal"):
+        flow(lambda: iron.wait_for(HALF), name="waits")()
+    assert world.log == []
     assert counter.instances().empty

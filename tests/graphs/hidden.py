@@ -151,6 +151,10 @@ NUMBERS: dict[str, Callable[[str], Any]] = {
     "frame of ints": lambda s: pd.DataFrame({"a": [1, int(s)]}),
     "key": lambda s: {int(s): 1},
     "instant": lambda s: pd.Timedelta(int(s), unit="s"),
+    "complex": lambda s: [complex(1, int(s))],
+    "array with gaps": lambda s: pd.array([int(s), None], dtype="Int64"),
+    "floats with gaps": lambda s: pd.Series([float(s), None], dtype="Float64"),
+    "array in an object": lambda s: types.SimpleNamespace(a=np.array([int(s)])),
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,12 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.plain_text import plain
+from ironflow_nb.execution.recording.signatures import untrusted
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.unfinished_card import as_text, unfinished
+from tests.waits.conftest import until
 
 BAD: Final = "\x1b[31mred\x9b2J\u202e\x07"
 OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -58,6 +64,11 @@ def error_of(act: Callable[[], Any]) -> list[str]:
     return [str(caught.value)]
 
 
+def row_of(run: Any) -> Any:
+    with iron.engine().reading() as reader:
+        return reader.runs(Select(run_ids=[run.id]))[0]
+
+
 def plan_of(run: Any) -> list[str]:
     plan = run.plan()
     return [*texts(plan), repr(plan), plan.headline]
@@ -71,6 +82,9 @@ FORMS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "plan": plan_of,
     "explanation": lambda run: [str(run.explain(f"fetch{BAD}"))],
     "card": lambda _: [as_text(unfinished(iron.engine())) if unfinished(iron.engine()) else ""],
+    "doctor": lambda _: [repr(iron.doctor()), *texts(iron.doctor())],
+    "undefined": lambda run: error_of(lambda: REGISTRY.definition(row_of(run))),
+    "foreign": lambda run: [str(untrusted(row_of(run), "journal.db"))],
     "unknown run": lambda _: error_of(lambda: iron.get_run("zzz")),
     "unknown step": lambda run: error_of(lambda: run.value("nobody")),
 }
@@ -85,6 +99,62 @@ def test_what_a_journal_holds_is_shown_without_characters_that_terminals_obey(
         run = iron.get_run(iron.runs(status=which)["run_id"][0])
         for text in form(run):
             assert not OBEYED.search(text), repr(text)
+
+
+@step(name="limited", lane=iron.Lane("lane", key="what"), breaker=iron.Breaker("service", failures=1))
+def limited(what: str) -> str:
+    sys.stdout.write(f"said {what}\n")
+    iron.metric("size", len(what))
+    if what == "fail":
+        raise ConnectionError
+    return what
+
+
+@flow(name="asking", on="order.placed")
+def asking(what: str) -> Any:
+    with suppress(ConnectionError):
+        limited(what)
+    return iron.ask("which?", choices=["a", "b"])
+
+
+NAMED: Final = {
+    "schedules": ["name"], "emitted_events": ["name", "key"], "subscriptions": ["event"], "breakers": ["name"],
+    "metrics": ["name", "metric"], "logs": ["name", "stream", "text"], "work": ["key"], "steps": ["name", "reason"],
+    "lane_places": ["lane", "key"],
+}  # fmt: skip
+LATER: Final[dict[str, Callable[[Any], pd.DataFrame]]] = {
+    "schedules": lambda _: iron.schedules(),
+    "breakers": lambda _: iron.breakers(),
+    "lanes": lambda _: iron.lanes(),
+    "work": lambda _: iron.work(),
+    "metrics": lambda _: iron.metrics(),
+    "events": lambda _: iron.events(),
+    "steps": lambda _: iron.steps(),
+    "attempts": lambda _: iron.attempts(),
+    "log": lambda run: run.log(),
+    "metrics of a run": lambda run: run.metrics(),
+}
+
+
+def test_so_it_is_for_every_text_in_every_frame(path: Path) -> None:
+    with iron.open(path):
+        run = asking.start("fail")
+        until(lambda: len(iron.waiting()))
+        asking.schedule(every_s=3600, args=("well",), name="hourly")
+        iron.emit("order.other", key="7")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        for table, columns in NAMED.items():
+            for column in columns:
+                connection.execute(f"UPDATE {table} SET {column} = {column} || ?", (BAD,))
+        connection.execute("UPDATE events SET step = step || ?", (BAD,))
+    with iron.open(path, read_only=True):
+        for name, look in LATER.items():
+            frame = look(iron.get_run(run.id))
+            assert len(frame) or name == "lanes"
+            for text in [*texts(frame), repr(frame), frame.drop(columns="data", errors="ignore").to_string()]:
+                assert not OBEYED.search(text), (name, text)
 
 
 @pytest.mark.parametrize("make", [step, flow], ids=["step", "flow"])
@@ -102,6 +172,12 @@ def test_so_it_is_for_deciders_and_graphs(name: str) -> None:
         iron.Graph(name)
     assert not OBEYED.search(str(caught.value))
     assert not OBEYED.search(repr(iron.Graph.from_dict({"graph": name, "nodes": []})))
+
+
+def test_so_it_is_for_the_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    logger().warning("run of %s is due", BAD)
+    [line] = caplog.messages
+    assert line == f"run of {plain(BAD)} is due"
 
 
 def test_other_texts_stay_what_they_are() -> None:

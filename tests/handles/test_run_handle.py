@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -125,6 +127,12 @@ def test_a_running_run_goes_on_when_the_patience_of_who_waits_ends(lab: Lab, wor
     for ask in (run.result, run.wait):
         with pytest.raises(iron.ResultTimeout, match=f"run {run.id} did not end within 0.05 s; it goes on"):
             ask(timeout_s=0.05)
+        for over in (0, -1, "0s", timedelta(0)):
+            with pytest.raises(iron.ResultTimeout):
+                ask(timeout_s=over)  # type: ignore[arg-type]
+        for none in (math.nan, "soon", True, object()):
+            with pytest.raises((ValueError, TypeError), match="duration"):
+                ask(timeout_s=none)  # type: ignore[arg-type]
     assert run.status == "running"
     assert run.error is None
     assert run.resume() is run

@@ -132,6 +132,15 @@ def test_a_file_of_a_journal_in_use_is_refused_by_whatever_name_and_the_journal_
     assert (file.stat().st_ino, file.stat().st_size) == (before.st_ino, before.st_size)
 
 
+@pytest.mark.parametrize("does", ["move: place, to: elsewhere", "delete: place, recursive: true"])
+def test_a_folder_with_a_journal_in_use_is_neither_moved_nor_deleted(does: str, path: Path, tmp_path: Path) -> None:
+    text = f"graph: taken\nallow: {{files: [{tmp_path}]}}\nnodes: [{{id: it, file: {{{does}}}}}]"
+    graph = iron.Graph.from_yaml(text.replace("place", str(path.parent)).replace("elsewhere", str(tmp_path / "new")))
+    with pytest.raises(iron.NodeFailed, match=r"the journal .*journal\.db, which is in use here, lies in it"):
+        graph()
+    assert is_locked(path)
+
+
 def test_what_was_refused_has_left_the_locks_where_they_are(path: Path) -> None:
     for act in WAYS.values():
         for ending in ENDINGS:

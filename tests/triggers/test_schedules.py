@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,7 @@ def test_a_dead_letter_that_is_requeued_and_fails_again_is_one_again_and_its_sch
         (None, {"every_s": 3, "grace_s": -1}, ValueError, "not -1"),
         (None, {"at": datetime(2029, 1, 1, tzinfo=UTC)}, ValueError, "which is past"),
         (None, {"at": datetime(2031, 1, 1)}, ValueError, "has no time zone"),
+        (None, {"at": datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))}, ValueError, "outside of the years"),
         (None, {"at": "tomorrow"}, TypeError, "takes a datetime"),
         (None, {"every_s": 3, "args": (1, 2)}, TypeError, "report.*too many positional arguments"),
         (None, {"every_s": 3, "inputs": {"m": 1}}, TypeError, "unexpected keyword argument 'm'"),

@@ -196,6 +196,7 @@ def test_a_run_is_cancelled_out_of_its_sleep(lab: Lab) -> None:
         assert run.status is RunStatus.CANCELLED
 
 
+BEYOND = datetime.max.replace(tzinfo=timezone(-timedelta(hours=12)))
 REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: iron.sleep(-1), ValueError, "zero or more seconds, not -1"),
     (lambda: iron.sleep(math.nan), ValueError, "zero or more seconds, not nan"),
@@ -203,6 +204,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: iron.sleep(True), TypeError, "not True"),
     (lambda: iron.sleep("soon"), ValueError, "'soon' is no duration"),
     (lambda: iron.sleep_until(datetime(2030, 1, 1)), ValueError, "has no time zone"),
+    (lambda: iron.sleep_until(BEYOND), ValueError, "lies outside of the years 1 to 9999 in UTC"),
     (lambda: iron.sleep_until("2030-01-01"), TypeError, "takes a datetime, not '2030-01-01'"),  # type: ignore[arg-type]
     (lambda: iron.wait_for("go", timeout_s=-1), ValueError, "zero or more seconds, not -1"),
     (lambda: iron.wait_for(""), ValueError, "the name of a signal is a text, not ''"),

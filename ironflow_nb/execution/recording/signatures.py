@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import UntrustedRun
 from ironflow_nb.journal.ports import CallKey, Reader, StoredDefinition
@@ -68,8 +69,8 @@ def is_own_definition(signer: Signer, reader: Reader, definition: StoredDefiniti
 def untrusted(run: RunRow, location: str) -> UntrustedRun:
     """Return the error for a run, or its definition, that this user did not write."""
     return UntrustedRun(
-        f"run {run.run_id} of {run.kind} {run.name} was written by somebody else, or before runs were signed: it can "
-        f"be looked at, and nothing of it is executed; {advice(location)}",
+        f"run {run.run_id} of {run.kind} {plain(run.name)} was written by somebody else, or before runs were signed: "
+        f"it can be looked at, and nothing of it is executed; {advice(location)}",
         run_id=run.run_id,
         name=run.name,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ironflow_nb.core.plain_text import plain
 
 if TYPE_CHECKING:
-    from logging import Logger
+    from logging import Logger, LogRecord
 
 EXTENSION_ATTRIBUTE: Final = "_ironflow_extension"
 """The attribute of the IPython shell that has the notebook extension."""
@@ -96,14 +96,21 @@ def say(line: str) -> None:
     if notebook is not None:
         notebook.say(plain(line), is_awaited=_IN_AWAITING_CELL.get())
     else:
-        logger().info(plain(line))
+        logger().info(line)
 
 
 def logger() -> Logger:
-    """Return the logger of the package."""
+    """Return the logger of the package, whose lines hold no character that a terminal obeys."""
     import logging
 
-    return logging.getLogger("ironflow_nb")
+    found = logging.getLogger("ironflow_nb")
+    found.addFilter(_with_plain_text)  # which adds nothing twice
+    return found
+
+
+def _with_plain_text(record: LogRecord) -> bool:
+    record.msg, record.args = plain(record.getMessage()), None
+    return True
 
 
 def notebook_path() -> str | None:

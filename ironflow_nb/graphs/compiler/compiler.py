@@ -22,6 +22,7 @@ from ironflow_nb.graphs.compiled_graph import (
     ParallelBlocks,
     PythonCall,
     Switch,
+    Task,
     While,
     Workflow,
     ended_masks,
@@ -328,7 +329,7 @@ class _GraphCompiler:
         for key in refused:
             self.findings.add((*inside, Key(key)), f"what undoes a node has no {key!r}: {_NOT_OF_UNDO[key]}")
         undo = self._node({**given, "id": f"undo_{data['id']}"}, inside, (), scope.with_names({data["id"]}))
-        if not refused and not isinstance(undo.task, NodeWork | PythonCall | Assertion):
+        if not refused and not _does_work(undo.task):
             self.findings.add(inside, "what undoes a node does work itself: a python node, or one of a kind")
         return undo
 
@@ -419,6 +420,17 @@ _NOT_OF_UNDO: Final = {
     "compensate": "it is not undone itself",
     "cache": "it has to be done each time",
 }
+
+
+def _does_work(task: Task) -> bool:
+    """Return True if a node can undo another one; one of no known kind is an assertion without checks."""
+    match task:
+        case NodeWork(kind=kind):
+            return kind.wait is None
+        case Assertion(checks=checks):
+            return not checks
+        case _:
+            return isinstance(task, PythonCall)
 
 
 def _number(given: Any) -> float | None:

@@ -25,6 +25,7 @@ from ironflow_nb.graphs.nodes.folders import (
     require_file,
     write_whole,
 )
+from ironflow_nb.values.private_files import open_journals
 
 MAX_BYTES: Final = 50_000_000
 ACTIONS: Final = ("read", "write", "append", "copy", "move", "delete", "list", "exists")
@@ -157,7 +158,10 @@ class _NodeFiles:
             yield folder
 
     def require_no_root(self, place: Path) -> None:
-        """Refuse to move or delete a folder that is granted itself or contains a granted one."""
+        """Refuse to move or delete a folder that is granted itself, or contains a granted one or a journal in use."""
+        for journal in open_journals():
+            if journal.resolve().is_relative_to(place):
+                raise OSError(errno.EPERM, f"the journal {journal}, which is in use here, lies in it")
         grants = self.context.grants
         names = grants.allowed.get("files")
         roots = [grants.resolved(name) for name in (names if isinstance(names, tuple) else (".", *_HOME))]

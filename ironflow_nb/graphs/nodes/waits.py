@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.durations import instant_of, seconds
 from ironflow_nb.core.wait_rules import Combination, Wanted, after, signal_name, time_limit
-from ironflow_nb.execution import EPOCH
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, WaitCall, options_schema
 from ironflow_nb.handles.questions import YES_OR_NO, Answer, Choice, Question, Typed
 
@@ -33,7 +32,7 @@ def _wanted_until(text: str) -> Any:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone, so it is no instant; write it as in 2026-01-31T12:00:00Z")
-    return partial(_until, (at - EPOCH) // timedelta(microseconds=1))
+    return partial(_until, instant_of(at))
 
 
 def _until(due_at: int, _now: int) -> Wanted:

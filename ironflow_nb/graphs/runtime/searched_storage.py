@@ -205,6 +205,9 @@ class SearchedStorage(RunStorage):
         forms = self._secrets.forms
         if kind in _IN_BASE64:
             return forms.is_in(b64decode(written))
+        if kind == "complex":
+            number = untag({TAG: kind, "v": written})
+            return forms.is_number(number.real) or forms.is_number(number.imag)
         return forms.is_in(written) or (kind == "int" and forms.is_number(int(written, 16)))
 
 
