@@ -93,7 +93,7 @@ def _compact_column(values: list[Any], dtype: str) -> Any:
 
 
 def _plain_texts(values: list[Any]) -> list[Any]:
-    """Return the texts without characters that a terminal obeys, whoever wrote them."""
+    """Return the texts with escapes for the characters that a terminal obeys; others may have written them."""
     if "".join(filter(None, values)).isprintable():  # for most columns one look is enough
         return values
     return [value and plain(value) for value in values]
