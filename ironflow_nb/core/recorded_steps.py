@@ -7,6 +7,7 @@ sibling: otherwise two gathered branches that make equal calls would swap their 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -90,20 +91,17 @@ class RecordedSteps:
         self._by_place: dict[tuple[Digest, BranchId, int], RecordedStep] = {}
         self._by_identity: dict[Digest, list[RecordedStep]] | None = None
         self._by_name: dict[str, list[RecordedStep]] | None = None
-        self._taken: dict[str, set[int]] = {}
+        self._taken: defaultdict[str, set[int]] = defaultdict(set)
         self._next_index: dict[str, int] = {}
         self._places: set[tuple[str, BranchId]] | None = None
         self._n_calls: dict[tuple[Digest, BranchId], int] = {}
         for record in self._records.values():
             first = record.attempts[0]
             self._by_place[first.identity, first.branch, first.nth] = record
-            taken = self._taken.get(first.name)
-            if taken is None:
-                taken = self._taken[first.name] = set()
-            taken.add(first.index)
+            self._taken[first.name].add(first.index)
         self._skipped = {place: row for place, row in self._skipped.items() if row.step not in self._records}
         for row in self._skipped.values():
-            self._taken.setdefault(row.name, set()).add(row.index)
+            self._taken[row.name].add(row.index)
         for step, version in (discarded or {}).items():
             if step in self._records:
                 self._records[step].discarded_before = version

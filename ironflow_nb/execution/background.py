@@ -153,7 +153,9 @@ class BackgroundThread:
             self._try("interrupting a run", partial(take_interrupt, session))
             self._try("stopping a run whose time is up", session.stop_if_out_of_time)
             # A loop commits all of a gather at once, and resolves its promises without a call from another thread each.
-            if session.loop_commits is None or not session.loop_commits.is_coming():
+            if session.loop_commits is not None and session.loop_commits.is_coming():
+                self._try("beginning what is due", session.beside.begin_due)  # a loop at work may have one at each tick
+            else:
                 self._try("writing what nobody waits for", session.flush)
             if session.waits or session.child_runs:
                 self._try("looking at what waits", partial(self._look_at, session, ticked_s, held))

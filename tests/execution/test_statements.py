@@ -135,6 +135,40 @@ def test_what_a_loop_is_about_to_commit_is_left_to_it_once_by_the_background_thr
     assert ["COMMIT" in statements for statements in TICKS] == [False, True]
 
 
+@step
+async def tick(n: int) -> int:
+    await asyncio.sleep(0)
+    if n % 2:  # the other has ended, and its result is queued
+        REGISTRY.engine()._background._tick()
+    return n
+
+
+@step(retries=iron.Retry(attempts=2, delay_s=0.0))
+async def fail_once(n: int) -> int:
+    FAIL.append(True)
+    if len(FAIL) == 1:
+        raise RuntimeError
+    return n
+
+
+@flow
+async def retried() -> int:
+    again = fail_once.submit(9)
+    while not FAIL:
+        await asyncio.sleep(0)
+    for n in range(10):  # at each tick a commit is coming
+        await asyncio.gather(tick(2 * n), tick(2 * n + 1))
+        if len(FAIL) == 2:
+            return await again
+    raise AssertionError
+
+
+def test_what_is_due_begins_at_a_tick_also_while_a_loop_is_about_to_commit(engine: Engine) -> None:
+    FAIL.clear()
+    assert retried.options(fresh=True).start().result() == 9
+    FAIL.clear()
+
+
 def test_the_end_of_a_run_writes_only_the_columns_that_it_changes(engine: Engine) -> None:
     with traced(engine) as statements:
         sequential.options(fresh=True)(3)
