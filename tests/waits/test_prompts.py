@@ -173,6 +173,52 @@ def test_a_terminal_that_dies_while_it_asks_leaves_the_run_waiting(folder: Path,
     assert (folder / "bodies.log").read_text().split() == ["1"]
 
 
+HELD = """
+import os, threading, time
+import ironflow_nb as iron
+
+iron.use("journal.db")
+
+def hold():
+    while not iron.engine().sessions or not len(iron.waiting()):
+        time.sleep(0.01)
+    (session,) = iron.engine().sessions.values()
+    session.waits.n_holders += 1
+    print("HELD", flush=True)
+    while not os.path.exists("let go"):
+        time.sleep(0.01)
+    session.waits.n_holders -= 1
+
+@iron.flow
+def asks():
+    return iron.approve("Go?"), iron.ask("Who?")
+
+threading.Thread(target=hold, daemon=True).start()
+print("RESULT", asks())
+"""
+
+
+def test_what_was_answered_is_not_asked_again_while_another_thread_holds_it(folder: Path) -> None:
+    (folder / "program.py").write_text(HELD)
+    terminal = Terminal(folder)
+    terminal.until("HELD")
+    terminal.type("y")
+    with iron.open(folder / "journal.db", read_only=True) as engine:
+        run_ids = list(iron.runs()["run_id"])
+
+        def is_sent() -> bool:
+            with engine.reading() as reader:
+                return bool(reader.signals(run_ids))
+
+        until(is_sent)
+    (folder / "let go").touch()
+    assert "yes or no (an empty line: later): " not in terminal.until("Who?").partition("later): ")[2]
+    terminal.until("later): ")
+    terminal.type("ann")
+    terminal.until("RESULT (True, 'ann')")
+    terminal.close()
+
+
 ENDED_OFTEN = """
 import sys, threading
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, ReadingEnded, read_line

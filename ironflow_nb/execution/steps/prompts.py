@@ -65,7 +65,10 @@ def _asked(session: Session, wait: OpenWait, prompt: Prompt) -> bool:
             _send(session, wait, prompt.read(line))
         except (ValueError, NothingToDo) as error:
             trouble = f"{error}\n"
-        settle_waits(session)
+            settle_waits(session)
+        else:
+            settle_waits(session)
+            break  # another thread may still hold the wait: it ends soon, and is not asked for again
     return False
 
 
