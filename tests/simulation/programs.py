@@ -3,211 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import Lane, aio, approve, as_completed, ask, emit, engine, flow, gather, metric, sleep, step, wait_for
+from ironflow_nb import aio, approve, as_completed, ask, emit, flow, gather, on_failure, sleep, wait_for
+from tests.simulation.world import (
+    SLOW,
+    WORLD,
+    World,
+    act,
+    act_async,
+    broken,
+    broken_async,
+    elsewhere,
+    flaky,
+    flaky_async,
+    guarded,
+    guarded_async,
+    laned,
+    laned_async,
+    order,
+    slow,
+    slow_async,
+    trips,
+    trips_async,
+    undo,
+    work,
+    work_async,
+)
 
 Program = list[dict[str, Any]]
-
-MEASURING = {"work", "flaky", "slow", "trips", "work_async", "flaky_async", "slow_async", "trips_async"}
-"""The steps whose bodies record a value."""
-
-
-class World:
-    """The world outside of the journal: which bodies ran, what was acknowledged, and who sleeps how long."""
-
-    def __init__(self, dice: Random) -> None:
-        self.dice = dice
-        self.n_bodies: Counter[int] = Counter()
-        self.acknowledged: set[int] = set()
-        self.again: list[int] = []
-        self.orders: dict[tuple[int, int], list[int]] = {}
-        self.to_fail: dict[int, int] = {}
-        self.to_hang: dict[int, int] = {}
-        self.running: set[tuple[int, str]] = set()
-        self.sleep: Any = None
-        self.emitted: dict[int, str] = {}
-        self.in_lane: list[str] = []
-        self.dead: set[str] = set()
-        self.tasks: list[asyncio.Task[Any]] = []
-
-    def body(self, n: int) -> None:
-        """Note that the body of a call runs, for a while."""
-        if n in self.acknowledged:
-            self.again.append(n)
-        self.n_bodies[n] += 1
-        metric("n", n)
-        for _ in range(self.dice.randrange(3)):
-            self.sleep(self.dice.choice([0.0, 0.01, 0.2]))
-        if self.to_fail.get(n, 0) > 0:
-            self.to_fail[n] -= 1
-            raise ConnectionError(n)
-
-    async def async_body(self, n: int) -> None:
-        """Note that the async body of a call runs, for a while."""
-        if n in self.acknowledged:
-            self.again.append(n)
-        self.n_bodies[n] += 1
-        metric("n", n)
-        for _ in range(self.dice.randrange(3)):
-            await asyncio.sleep(self.dice.choice([0.0, 0.01, 0.2]))
-        if self.to_fail.get(n, 0) > 0:
-            self.to_fail[n] -= 1
-            raise ConnectionError(n)
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Note that a body is at work in the lane, in which two of living processes may be."""
-        owner = engine().owner
-        self.in_lane.append(owner)
-        assert sum(each not in self.dead for each in self.in_lane) <= 2
-        try:
-            yield
-        finally:
-            self.in_lane.remove(owner)
-
-    def hangs(self, n: int) -> float:
-        """Return how long the body of a call that has a second of time hangs, if this attempt does."""
-        if self.to_hang.get(n, 0) <= 0:
-            return 0.0
-        self.to_hang[n] -= 1
-        return self.dice.choice([1.0, 1.5, 4.0])
-
-    def got(self, n: int, value: Any) -> Any:
-        """Note that the flow has got the result of a call."""
-        self.acknowledged.add(n)
-        return value
-
-
-WORLD: list[World] = []
-
-
-@step
-def work(n: int) -> dict[str, int]:
-    WORLD[-1].body(n)
-    return {"n": n}
-
-
-@step(retries=2)
-def flaky(n: int) -> int:
-    WORLD[-1].body(n)
-    return n
-
-
-@step(timeout_s=1, deadline_s=3600, retries=3)
-def slow(n: int) -> int:
-    """Take too long some times; no attempt begins beside the body of another one in the same process."""
-    world = WORLD[-1]
-    place = n, engine().owner
-    assert place not in world.running
-    world.running.add(place)
-    world.body(n)
-    world.sleep(world.hangs(n))
-    world.running.discard(place)
-    return n
-
-
-@step(timeout_s=1, deadline_s=3600, retries=3)
-async def slow_async(n: int) -> int:
-    world = WORLD[-1]
-    await world.async_body(n)
-    await asyncio.sleep(world.hangs(n))
-    return n
-
-
-class SimPool(ThreadPoolExecutor):
-    """An executor on the threads of the simulated process."""
-
-    def __init__(self) -> None:
-        self.threads = engine().threads
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def perform() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = fn(*args, **kwargs)
-                except Exception as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-
-        self.threads.spawn("pool", perform)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        pass
-
-
-elsewhere = slow.options(name="elsewhere", executor=SimPool)
-"""The same in an executor, which begins what it is given when it likes."""
-SLOW = {"slow": slow, "executor slow": elsewhere}
-
-
-@step(lane=Lane("two", limit=2, rate="50/s"))
-def laned(n: int) -> int:
-    with WORLD[-1].entered():
-        WORLD[-1].body(n)
-    return n
-
-
-@step(lane=Lane("two", limit=2, rate="50/s"), retries=2)
-async def laned_async(n: int) -> int:
-    with WORLD[-1].entered():
-        await WORLD[-1].async_body(n)
-    return n
-
-
-@step
-def broken(n: int) -> None:
-    WORLD[-1].body(n)
-    raise KeyError(n)
-
-
-@step
-def trips(n: int) -> int:
-    """Fail the run that calls it, some times."""
-    WORLD[-1].body(n)
-    return n
-
-
-@step
-async def work_async(n: int) -> dict[str, int]:
-    await WORLD[-1].async_body(n)
-    return {"n": n}
-
-
-@step(retries=2)
-async def flaky_async(n: int) -> int:
-    await WORLD[-1].async_body(n)
-    return n
-
-
-@step
-async def broken_async(n: int) -> None:
-    await WORLD[-1].async_body(n)
-    raise KeyError(n)
-
-
-@step
-async def trips_async(n: int) -> int:
-    await WORLD[-1].async_body(n)
-    return n
-
-
-@step
-def order(ns: list[int], taken: list[int]) -> None:
-    """Rest on the order in which the results of these calls were taken: that is the same ever after."""
-    world, key = WORLD[-1], (min(ns), len(taken))
-    if world.orders.setdefault(key, taken) != taken:
-        world.again.append(taken[-1])
 
 
 def sevenfold(n: int) -> int:
@@ -260,6 +88,15 @@ def play(program: Program) -> int:  # noqa: PLR0915 -- a statement for each kind
                 total += sum(world.got(n, laned(n)) for n in ns)
             case "lane map":
                 total += sum(world.got(value, value) for value in laned.map(ns, concurrency=part["width"]))
+            case "guarded":
+                total += sum(world.got(n, guarded(n)) for n in ns)
+            case "guarded map":
+                total += sum(world.got(value, value) for value in guarded.map(ns, concurrency=part["width"]))
+            case "undone":
+                try:
+                    undone(ns, part["width"])
+                except KeyError:
+                    total += sum(ns)
             case "broken":
                 for n in ns:
                     try:
@@ -366,6 +203,16 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:  # noqa: PLR091
             return sum([world.got(n, await elsewhere.submit(n)) for n in ns])
         case "executor slow map":
             return sum(world.got(value, value) for value in await elsewhere.map(ns, concurrency=part["width"]))
+        case "guarded":
+            return sum([world.got(n, await guarded_async(n)) for n in ns])
+        case "guarded map":
+            step = guarded_async if part["width"] > 1 else guarded
+            return sum(world.got(value, value) for value in await step.map(ns, concurrency=part["width"]))
+        case "undone":
+            try:
+                await undone_async(ns, part["width"])
+            except KeyError:
+                return sum(ns)
         case "broken":
             results = await asyncio.gather(*map(broken_async, ns), return_exceptions=True)
             return sum(isinstance(result, KeyError) for result in results)
@@ -421,6 +268,23 @@ async def child_async(program: Program) -> int:
 
 
 @flow
+def undone(ns: list[int], width: int) -> None:
+    """Do what is undone, for it fails in the end."""
+    act(ns[0])
+    on_failure(undo, -ns[0])
+    list(act.map(ns[1:], concurrency=width))
+    broken(0)
+
+
+@flow
+async def undone_async(ns: list[int], width: int) -> None:
+    await act_async(ns[0])
+    on_failure(undo, -ns[0])
+    await (act_async if width > 1 else act).map(ns[1:], concurrency=width)
+    await broken_async(0)
+
+
+@flow
 def main(program: Program) -> int:
     return play(program)
 
@@ -464,8 +328,11 @@ def questions(program: Program) -> list[int]:
 KINDS = [
     "call", "map", "submit", "flaky", "flaky map", "broken", "trip", "sleep", "no signal", "signal", "slow", "slow map",
     "as completed", "emit", "executor slow", "executor slow map", "lane", "lane map", "question", "question",
+    "guarded", "guarded map",
 ]  # fmt: skip
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
+UNDOING = ["call", "map", "flaky", "lane", "guarded map", "sleep", "signal", "question", "undone", "undone", "undone"]
+"""Without what fails the whole run, which then would be undone as a whole."""
 PEOPLE = ["call", "map", "flaky", "trip", "sleep", "signal", "question", "question"]
 
 
@@ -481,7 +348,9 @@ def random_program(
     for _ in range(dice.randrange(1, 5)):
         kind = dice.choice(kinds)
         ns = [dice.randrange(10**9) for _ in range(dice.randrange(1, 5))]
-        if "flaky" in kind or kind == "as completed":
+        if kind == "undone":
+            world.to_fail |= {-n: dice.randrange(3) for n in ns}
+        if "flaky" in kind or "guarded" in kind or kind == "as completed":
             world.to_fail |= {n: dice.randrange(3) for n in ns}
         if "slow" in kind:
             world.to_hang |= {n: dice.randrange(3) for n in ns}

@@ -15,12 +15,13 @@ import pytest
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.status import ENDED, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import APPROVE
 from ironflow_nb.errors import IronflowError, JournalBusy, NothingToDo, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.signals import send_signal
+from ironflow_nb.execution.runs.worker import RunWorker
 from ironflow_nb.handles.open_questions import answer_question, asked_now
 from ironflow_nb.journal.ports import Durability, Journal, LaneChange, Lease, Reader, RunCommit, Select
 from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
@@ -31,6 +32,7 @@ from ironflow_nb.triggers.trigger_rows import triggers_of
 from tests.conftest import FULL_PROOF, SEED
 from tests.contracts.histories import folded
 from tests.simulation import programs
+from tests.simulation.world import MEASURING, WORLD, World
 
 # A process that dies while it makes calls never awaits them.
 pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")]
@@ -38,6 +40,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore:coroutine .*
 N_SEEDS = {False: 10_000, True: 4_000} if FULL_PROOF else {False: 400, True: 400}
 """Of def flows, and of async ones."""
 N_DEATHS = 4
+UNDONE = {"undone", "undone_async"}
 REFUSED = 0.05
 
 
@@ -71,13 +74,16 @@ class Kernel:
     """A kernel that calls the flow until it is completed; when it dies, another one is started."""
 
     def __init__(
-        self, simulator: Simulator, journal: Journal, world: programs.World, program: programs.Program, flow: Any
-    ) -> None:
+        self, simulator: Simulator, journal: Journal, world: World, program: programs.Program, flow: Any,
+        *, has_limits: bool, is_detached: bool,
+    ) -> None:  # fmt: skip
         self.simulator = simulator
         self.flow = flow
         self.journal = journal
         self.world = world
         self.program = program
+        self.limits = [None, 3.0, 20.0] if has_limits else [None]
+        self.is_detached = is_detached
         self.n_deaths = 0
         self.engines: list[Engine] = []
         self.results: list[int] = []
@@ -98,6 +104,8 @@ class Kernel:
             )
         )
         self.engines.append(engine)
+        if self.is_detached:
+            engine.wake_with(RunWorker, replaces=True)
         try:
             with engine:
                 self.complete(process)
@@ -113,7 +121,7 @@ class Kernel:
         while True:
             self.world.sleep = process.sleep
             # Its time is up, perhaps before it has ended: what was finished is kept, and the next call goes on.
-            call = self.flow.options(key="the one", timeout_s=self.simulator.chance.choice([None, 3.0, 20.0]))
+            call = self.flow.options(key="the one", timeout_s=self.simulator.chance.choice(self.limits))
             call = call.options(lane=self.simulator.chance.choice([None, "the one"]))
             # Refused, taken over, interrupted, or failed by a step that trips: try again.
             with suppress(IronflowError, ConnectionError, ExceptionGroup, asyncio.CancelledError):
@@ -126,6 +134,8 @@ class Kernel:
     def called(self, process: SimProcess, call: Any) -> int:
         """Call the flow here, await it on a loop of the kernel's own, or start it beside."""
         dice = self.simulator.chance
+        if self.is_detached and dice.random() < 0.7:
+            return int(call.start(self.program, detach=True).result())
         if dice.random() < 0.3:
             return int(call.start(self.program).result())
         if call.name != programs.main_async.name:
@@ -187,16 +197,18 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def simulated(seed: str, *, is_async: bool = False, kinds: list[str] | None = None) -> int:
+def simulated(seed: str, *, is_async: bool = False, kinds: list[str] | None = None, is_detached: bool = False) -> int:
     """Live through one seed; return how many switches of threads it took."""
     dice = Random(seed)
-    world = programs.World(dice)
-    programs.WORLD.append(world)
+    world = World(dice)
+    WORLD.append(world)
     program = programs.random_program(dice, world, is_async=is_async, of=kinds)
     flow = programs.main_async if is_async else programs.main
     expected = programs.expected(program)
     simulator, journal = Simulator(seed), MemoryJournal()
-    kernels = [Kernel(simulator, journal, world, program, flow) for _ in range(dice.choice([1, 1, 2]))]
+    options = {"has_limits": "undone" not in (kinds or ()), "is_detached": is_detached}
+    n_kernels = dice.choice([1, 1, 2])
+    kernels = [Kernel(simulator, journal, world, program, flow, **options) for _ in range(n_kernels)]
     for kernel in kernels:
         simulator.start(kernel.live)
     if payloads := programs.signals(program):
@@ -209,6 +221,7 @@ def simulated(seed: str, *, is_async: bool = False, kinds: list[str] | None = No
     # One that dies when it gives back its places has its result already, and asks for it again.
     assert [{*kernel.results} for kernel in kernels] == [{expected}] * len(kernels)
     assert world.again == []
+    assert world.standing == set(), "what a failed run did is undone"
     with journal.reading() as reader:
         assert {each.event_id for each in triggers_of(reader).events()} == set(world.emitted.values())
     check_history(journal)
@@ -223,7 +236,8 @@ def check_history(journal: MemoryJournal) -> None:
         for row in reader.steps(Select()):
             steps[row.run_id].append(row)
         for run in reader.runs(Select()):
-            assert run.status is RunStatus.COMPLETED
+            assert (run.status is RunStatus.FAILED) == (run.name.rpartition(".")[2] in UNDONE)
+            assert run.status in ENDED
             state = folded(events, run.run_id)
             assert state.run == run
             assert sorted(state.steps.values(), key=repr) == sorted(steps[run.run_id], key=repr)
@@ -237,7 +251,7 @@ def check_reports(reader: Reader, run_id: RunId, rows: list[StepRow]) -> None:
     found = Counter((row.step, row.attempt) for _, row in reader.extension(TelemetryReader).metrics([run_id]))
     assert set(found.values()) <= {1}
     for row in rows:
-        if row.status is StepStatus.COMPLETED and row.name.rpartition(".")[2] in programs.MEASURING:
+        if row.status is StepStatus.COMPLETED and row.name.rpartition(".")[2] in MEASURING:
             assert (row.step, row.attempt) in found
 
 
@@ -253,7 +267,7 @@ def test_whatever_the_seed_the_program_comes_to_its_result_and_nothing_is_done_a
             error.add_note(f"seed {seed!r}")
             raise
         finally:
-            programs.WORLD.clear()
+            WORLD.clear()
 
 
 def test_a_child_that_ends_after_an_interrupt_is_waited_for_beside_the_loop_that_ends_it() -> None:
@@ -263,7 +277,7 @@ def test_a_child_that_ends_after_an_interrupt_is_waited_for_beside_the_loop_that
             kinds = [kind for kind in programs.ASYNC_KINDS if kind != "question"]
             assert simulated("0 async 0 176", is_async=True, kinds=kinds) > 0
     finally:
-        programs.WORLD.clear()
+        WORLD.clear()
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
@@ -272,3 +286,19 @@ def test_whatever_the_seed_each_question_is_answered_once(is_async: bool) -> Non
         seed = f"{SEED} people{' async' if is_async else ''} {number}"
         with uncollected():
             simulated(seed, is_async=is_async, kinds=programs.PEOPLE)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_whatever_the_seed_what_a_failed_run_did_is_undone_once(is_async: bool) -> None:
+    for number in range(N_SEEDS[is_async] // 20):
+        seed = f"{SEED} undo{' async' if is_async else ''} {number}"
+        with uncollected():
+            simulated(seed, is_async=is_async, kinds=programs.UNDOING)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_whatever_the_seed_workers_go_on_with_detached_runs(is_async: bool) -> None:
+    for number in range(N_SEEDS[is_async] // 20):
+        seed = f"{SEED} detached{' async' if is_async else ''} {number}"
+        with uncollected():
+            simulated(seed, is_async=is_async, is_detached=True)
