@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import EngineClosed
 from ironflow_nb.journal.ports import Durability, Journal, Reader, Select
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
@@ -21,6 +23,7 @@ from ironflow_nb.testing.process_death import (
     DyingJournal,
     abandon,
     completed,
+    end_waits,
     outcome_of,
     process_on,
 )
@@ -132,7 +135,8 @@ class _Round:
         where = f"died {moment} commit {commit}"
         dying = DyingJournal(self.journal, at_commit=commit, moment=moment)
         with process_on(dying, self.durability, self.clock) as engine:
-            with contextlib.suppress(Died):
+            dying.when_dead = partial(end_waits, engine)
+            with contextlib.suppress(Died, EngineClosed):
                 outcome_of(flow, args, kwargs, is_dead=lambda: dying.is_dead)
             owner = engine.owner
             abandon(engine)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution import REGISTRY, Clock, Engine, SystemClock, SystemThreads, is_async
 from ironflow_nb.journal.ports import (
     CachedResult,
@@ -47,6 +48,7 @@ class DyingJournal:
         self.files = getattr(journal, "files", None)
         self.n_commits = 0
         self.is_dead = False
+        self.when_dead: Callable[[], None] = lambda: None
         self._at_commit = at_commit
         self._moment = moment
 
@@ -73,11 +75,16 @@ class DyingJournal:
         self._refuse_dead()
         self.n_commits += 1
         is_last = self.n_commits == self._at_commit
-        self.is_dead = is_last and self._moment == BEFORE
-        self._refuse_dead()
+        if is_last and self._moment == BEFORE:
+            self._die()
         yield
-        self.is_dead = is_last
-        self._refuse_dead()
+        if is_last:
+            self._die()
+
+    def _die(self) -> None:
+        self.is_dead = True
+        self.when_dead()
+        raise Died
 
     def _refuse_dead(self) -> None:
         if self.is_dead:
@@ -97,8 +104,8 @@ class DyingJournal:
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""
-        self._refuse_dead()
-        return self.journal.claim(wanted, is_taken, lease=lease)
+        with self._one_commit():
+            return self.journal.claim(wanted, is_taken, lease=lease)
 
     def release(self, *owners: str) -> None:
         """See the port."""
@@ -181,6 +188,13 @@ def outcome_of(
         raise Died
     assert run.status in ENDED
     return run.result()
+
+
+def end_waits(engine: Engine) -> None:
+    """End the threads of a dead process that wait for what another one of its threads would have done."""
+    for session in list(engine.sessions.values()):
+        session.writer.fatal_error = session.writer.fatal_error or EngineClosed("its process died")
+        session.wakeups.wake()
 
 
 def abandon(engine: Engine) -> None:

@@ -267,6 +267,60 @@ def test_a_compensation_survives_death_at_each_of_its_commits(main: Any, moment:
     raise AssertionError("it commits for ever")
 
 
+@flow(compensate_on_cancel=True)
+def cancelled() -> int:
+    return act(0) + stop(1) + act(2)
+
+
+@flow(compensate_on_cancel=True)
+async def cancelled_async() -> int:
+    return await act_async(0) + stop(1) + await act_async(2)
+
+
+@step(compensate=undo)
+def stop(n: int) -> int:
+    """Be the person who presses the stop button, of the run that calls this step."""
+    ACTED.append(n)
+    with iron.engine().reading() as reader:
+        [run] = reader.runs(Select(limit=1))
+    iron.get_run(run.run_id).cancel()
+    return n
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("main", [cancelled, cancelled_async], ids=["def", "async"])
+def test_a_cancelled_run_whose_process_dies_is_undone_as_a_whole_or_goes_on_as_a_whole(main: Any, moment: str) -> None:
+    BROKEN.clear()
+    ends: set[RunStatus] = set()
+    for commit in range(1, 100):
+        UNDONE.clear()
+        journal, clock = MemoryJournal(), SimClock()
+        dying = DyingJournal(journal, at_commit=commit, moment=moment)
+        for each in (dying, journal):
+            with process_on(each, Durability.PROCESS, clock) as engine:
+                with suppress(Died, iron.RunCancelled):
+                    last = main.last
+                    if last is None or last.status is not RunStatus.CANCELLED:
+                        outcome_of(main, is_dead=lambda: dying.is_dead and each is dying)  # noqa: B023 -- called here
+                if each is dying and dying.is_dead:
+                    abandon(engine)
+                    journal.release(engine.owner)
+        with journal.reading() as reader:
+            [run] = reader.runs(Select())
+            if reader.events(Select(name=CompensationStarted.__name__)):
+                check(reader)
+            rows = [row for row in reader.steps(Select()) if row.name.rpartition(".")[2] not in {"undo", "undo_async"}]
+            is_undone = {row.status is StepStatus.COMPENSATED for row in rows if row.output_id is not None}
+        assert is_undone == {run.status is RunStatus.CANCELLED}
+        ends.add(run.status)
+        if not dying.is_dead:
+            assert run.status is RunStatus.CANCELLED
+            assert ends <= {RunStatus.CANCELLED, RunStatus.COMPLETED}
+            assert commit > 5
+            return
+    raise AssertionError("it commits for ever")
+
+
 def _is_failed(journal: Journal) -> bool:
     with journal.reading() as reader:
         roots = [run for run in reader.runs(Select()) if run.parent_run_id is None]

@@ -9,11 +9,16 @@ import pytest
 from ironflow_nb.journal.ports import Journal
 from ironflow_nb.testing.crash_everywhere import crash_everywhere
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from tests.crash import async_flows, flows
+from tests.crash import async_flows, control_flows, flows
 
 pytestmark = pytest.mark.crash
 
-FLOWS = flows.FLOWS | async_flows.FLOWS
+FLOWS = flows.FLOWS | async_flows.FLOWS | control_flows.FLOWS
+
+
+def reset() -> None:
+    flows.reset()
+    control_flows.REPLIES.clear()
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])
@@ -23,7 +28,7 @@ def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) 
 
     def before_each() -> None:
         again.extend([*flows.ran_again(), *flows.other_keys()])
-        flows.reset()
+        reset()
 
     found = crash_everywhere(FLOWS[name], durability=durability, before_each=before_each)
     before_each()
@@ -46,7 +51,7 @@ def test_the_journal_in_memory_is_as_good(name: str) -> None:
         journals.append(MemoryJournal())
         return journals[-1]
 
-    found = crash_everywhere(FLOWS[name], journal=journal, before_each=flows.reset)
+    found = crash_everywhere(FLOWS[name], journal=journal, before_each=reset)
     assert len(found) + 3 == len(journals)  # an undisturbed round first, and for each moment one that was not hit
 
 
