@@ -13,25 +13,10 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 import msgspec
 from msgspec.structs import force_setattr, replace
 
+from ironflow_nb.core.event_kinds import Event, NoteEvent, RunChange, StepChange
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import EffectOutcome, StepReason
 from ironflow_nb.errors import JournalCorrupt
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The base of all events: immutable, written without its defaults."""
-
-
-class RunChange(Event, frozen=True):
-    """An event that changes the row of its run."""
-
-
-class StepChange(Event, frozen=True):
-    """An event that changes the row of one attempt of a step."""
-
-
-class NoteEvent(Event, frozen=True):
-    """An event that changes no row."""
 
 
 class RunStarted(RunChange, frozen=True):
@@ -341,16 +326,37 @@ class TimerCancelled(NoteEvent, frozen=True):
 
 
 class OutputInjected(StepChange, frozen=True):
-    """A recorded output was replaced by `output`; the old one stays in history."""
+    """A result of the step was given by hand, as an attempt of its own that has no code: it answers for any.
+
+    `old` is the output or the error before it, `edited_by` who gave it. The attempts before it stay as they are.
+    """
 
     output: ValueId
     reason: str
+    name: str
+    index: int
+    identity: Digest
+    code: Digest = Digest(b"")
+    branch: BranchId = BranchId("")
+    nth: int = 0
+    old: ValueId | None = None
+    edited_by: str | None = None
+    site: str = ""
 
 
-class InjectionUndone(NoteEvent, frozen=True):
-    """The latest injection into the step no longer counts."""
+class InjectionUndone(StepChange, frozen=True):
+    """The attempt, a given result, no longer counts; `output` was that result, `old` what counts again."""
 
     reason: str | None = None
+    output: ValueId | None = None
+    old: ValueId | None = None
+    edited_by: str | None = None
+
+
+class ChildEdited(NoteEvent, frozen=True):
+    """A result in the child run that the step is, or in a run below it, was given or taken back by hand."""
+
+    child_run_id: RunId
 
 
 class StepRedacted(StepChange, frozen=True):
@@ -415,6 +421,9 @@ class DomainEvent(RunChange, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+EDITS: Final = frozenset({"OutputInjected", "InjectionUndone", "ChildEdited"})
+"""The types of events by which results are edited."""
+
 RunEvent: TypeAlias = (
     RunStarted | RunContinued | RunInterrupted | RunWaiting | RunDetached | RunPaused | RunCancelRequested
     | RunCompleted | RunFailed | RunCancelled | CompensationStarted | CompensationRegistered | StepCompensated
@@ -422,8 +431,8 @@ RunEvent: TypeAlias = (
     | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
-    | InjectionUndone | StepRedacted | RunRedacted | EffectRequested | EffectSettled | SessionEnded | RunDeleted
-    | DomainEvent
+    | InjectionUndone | ChildEdited | StepRedacted | RunRedacted | EffectRequested | EffectSettled | SessionEnded
+    | RunDeleted | DomainEvent
 )  # fmt: skip
 """All events of runs."""
 

@@ -137,6 +137,7 @@ def _planned_without_policy(latest: StepRow, verdict: Reuse | Replay | Perform |
         case Reuse(row=row):
             is_older = row.run_id != latest.run_id
             reason = f"finished with this code in run {row.run_id}" if is_older else "finished"
+            reason = reason if row.code else "given by hand"
             return Planned(latest.step, Action.REUSE, reason, row)
         case Replay(row=row):
             return Planned(row.step, Action.REPLAY, "failed, and the flow lived with it", row)

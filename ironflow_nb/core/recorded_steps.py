@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -22,7 +23,8 @@ class RecordedStep(msgspec.Struct):
 
     Attempts that began before version `discarded_before` of the run answer nothing. With `is_kept` an attempt of any
     code answers. `older` are attempts that earlier runs completed, newest first; they answer for code that this run did
-    not have.
+    not have. A result that was given by hand has no code, and answers for any. What a child did that was edited at the
+    version `child_edited_at` is gone through again.
     """
 
     attempts: list[StepRow]
@@ -30,6 +32,7 @@ class RecordedStep(msgspec.Struct):
     asked_for: bool = False
     discarded_before: int = 0
     is_kept: bool = False
+    child_edited_at: int = 0
 
     @property
     def latest(self) -> StepRow:
@@ -37,13 +40,14 @@ class RecordedStep(msgspec.Struct):
         return self.attempts[-1]
 
     def completed(self, code: Digest) -> StepRow | None:
-        """Return the newest completed attempt of that code, or None."""
+        """Return the newest completed attempt of that code, or without one, or None."""
         for row in reversed(self.attempts):
-            if row.status is StepStatus.COMPLETED and row.code == code and row.version >= self.discarded_before:
+            is_done = row.status is StepStatus.COMPLETED and (row.code == code or not row.code)
+            if is_done and row.version >= self.discarded_before:
                 return row
         if self.is_kept:
             return self.completed_with_any_code()
-        return next((row for row in self.older if row.code == code), None)
+        return next((row for row in self.older if row.code == code or not row.code), None)
 
     def completed_with_any_code(self) -> StepRow | None:
         """Return the newest completed attempt, or None."""
@@ -56,6 +60,13 @@ class RecordedStep(msgspec.Struct):
     def is_discarded(self) -> bool:
         """Return True if the step is to run again, whatever is recorded."""
         return self.latest.version < self.discarded_before
+
+    @property
+    def is_child_edited(self) -> bool:
+        """Return True if a result in its child was edited, and no attempt that began since has completed."""
+        done = self.completed_with_any_code()
+        began_at = self.latest.version if done is None else done.version
+        return self.child_edited_at > began_at and self.latest.child_run_id is not None
 
     @property
     def is_owed(self) -> bool:
@@ -75,11 +86,13 @@ class RecordedSteps:
         *,
         discarded: Mapping[StepRef, int] | None = None,
         kept: Collection[StepRef] = (),
+        children_edited: Mapping[StepRef, int] | None = None,
     ) -> None:
         """Index `rows`, which are all attempts of all steps, by step and attempt.
 
         `discarded` are the steps that run again, with the version before which their attempts answer nothing. `kept`
-        are the steps of which an attempt of any code answers.
+        are the steps of which an attempt of any code answers, `children_edited` those whose child was edited, with the
+        version at which it was.
         """
         self._records: dict[StepRef, RecordedStep] = {}
         self._skipped: dict[tuple[str, BranchId], StepRow] = {}
@@ -108,10 +121,18 @@ class RecordedSteps:
         for step in kept:
             if step in self._records:
                 self._records[step].is_kept = True
+        for step, version in (children_edited or {}).items():
+            if step in self._records:
+                self._records[step].child_edited_at = version
 
     def __len__(self) -> int:
         """Return the number of recorded steps."""
         return len(self._records)
+
+    @cached_property
+    def has_given_results(self) -> bool:
+        """Whether a result was given by hand."""
+        return any(not row.code for record in self._records.values() for row in record.attempts)
 
     def records(self) -> Iterable[RecordedStep]:
         """Return all recorded steps."""

@@ -64,6 +64,8 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
     """Return the verdict on a call of that code. The policy on changed code is not applied yet; `once` needs none."""
     if record is None:
         return NEW
+    if record.child_edited_at and record.is_child_edited:
+        return Perform(StepReason.CHILD_EDITED)
     done = record.completed_with_any_code() if once else record.completed(code)
     if done is not None:
         return Reuse(done)

@@ -9,11 +9,11 @@ import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
+from ironflow_nb.core.event_kinds import NoteEvent, RunChange, StepChange
 from ironflow_nb.core.events import (
     CompensationStarted,
     RecordedEvent,
     RunFailed,
-    StepChange,
     StepCompleted,
     StepStarted,
     WaitEnded,
@@ -114,7 +114,7 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return replace(row, updated_at=recorded.at)
         case events.RunRedacted():
             return replace(row, output_id=event.output or row.output_id, inputs_id=event.inputs or row.inputs_id)
-        case events.StepChange() | events.NoteEvent():
+        case StepChange() | NoteEvent():
             return row
         case events.RunStarted():
             return _started_run(run_id, row, recorded)
@@ -154,7 +154,7 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
 
 
 def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow | None:
-    """Return the attempt after the event, or None if the event concerns no attempt.
+    """Return the attempt after the event, or None if the event concerns no attempt, or the attempt is gone.
 
     Raises:
         JournalCorrupt: an attempt begins twice, or ends without having begun, or after it ended.
@@ -196,13 +196,21 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
         case events.StepRetryScheduled():
             return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
-            return replace(_begun(run_id, row, recorded), output_id=event.output)
+            return _new_attempt(
+                run_id, row, recorded, event, StepStatus.COMPLETED,
+                reason=StepReason.INJECTED.value, output_id=event.output, finished_at=recorded.at, duration_s=0.0,
+            )  # fmt: skip
+        case events.InjectionUndone():
+            if _begun(run_id, row, recorded).reason != StepReason.INJECTED:
+                what = f"InjectionUndone of {recorded.step} attempt {recorded.attempt}, which is no injection"
+                raise JournalCorrupt(f"run {run_id}: {what}", run_id=run_id)
+            return None
         case events.StepRedacted():
             kept = _begun(run_id, row, recorded)
             return replace(kept, output_id=event.output or kept.output_id, inputs_id=event.inputs or kept.inputs_id)
         case events.StepCompensated():
             return replace(_begun(run_id, row, recorded), status=StepStatus.COMPENSATED)
-        case events.RunChange() | events.NoteEvent():
+        case RunChange() | NoteEvent():
             return row
         case _:
             assert_never(event)
@@ -271,7 +279,12 @@ def _new_attempt(
     run_id: RunId,
     row: StepRow | None,
     recorded: RecordedEvent,
-    event: events.StepQueued | events.StepStarted | events.WaitStarted | events.StepReused | events.StepSkipped,
+    event: events.StepQueued
+    | events.StepStarted
+    | events.WaitStarted
+    | events.StepReused
+    | events.StepSkipped
+    | events.OutputInjected,
     status: StepStatus,
     **more: Any,
 ) -> StepRow:
@@ -349,14 +362,28 @@ def _change_attempt(state: RunState, recorded: RecordedEvent) -> None:
     place = recorded.step or StepRef(""), recorded.attempt or 0
     row = evolve_step(state.run_id, state.steps.get(place), recorded)
     if row is None:
+        if type(recorded.event) is events.InjectionUndone:
+            _remove_attempt(state, *place)
         return
     state.steps[place] = row
     step, attempt = row.step, row.attempt
     if attempt > state.n_attempts.get(step, 0):
         state.n_attempts[step] = attempt
+    if type(recorded.event) is events.OutputInjected:  # it stands beside what was to be tried again
+        return
     before = state.steps.get((step, attempt - 1)) if attempt > 1 else None
     if before is not None and before.status is StepStatus.RETRYING:
         state.steps[step, attempt - 1] = followed(before, row.reason)
+
+
+def _remove_attempt(state: RunState, step: StepRef, attempt: int) -> None:
+    del state.steps[step, attempt]
+    if state.n_attempts[step] == attempt:
+        left = max((number for other, number in state.steps if other == step), default=0)
+        if left:
+            state.n_attempts[step] = left
+        else:
+            del state.n_attempts[step]
 
 
 def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:

@@ -77,6 +77,8 @@ class StepReason(_Word):
     REUSED = "reused"
     COMPENSATION = "compensation"
     COMPENSATED = "compensated"
+    INJECTED = "injected"
+    CHILD_EDITED = "child edited"
 
 
 class EndOfRun(_Word):

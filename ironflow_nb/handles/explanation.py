@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.code_identity.code_parts import diff
-from ironflow_nb.core.events import RunContinued, SessionEnded, SignalReceived, decode_as
+from ironflow_nb.core.events import OutputInjected, RunContinued, SessionEnded, SignalReceived, decode_as
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.recorded_steps import RecordedSteps
@@ -91,7 +91,16 @@ class _AttemptHistory:
                 return "run again, because its recorded result could not be read"
             case StepReason.REUSED:
                 return f"taken from run {row.origin_run_id}, which had computed it"
+            case StepReason.INJECTED:
+                return self._why_given(row)
+            case StepReason.CHILD_EDITED:
+                return "gone through again, because a result in it, or below it, was edited by hand"
         return row.reason
+
+    def _why_given(self, row: StepRow) -> str:
+        chosen = Select(run_ids=[row.run_id], after_version=row.version - 1, until_version=row.version)
+        given = decode_as(OutputInjected, self._reader.events(chosen)[0].data)
+        return plain(f"given by hand by {given.edited_by}: {given.reason}")
 
     def _error_words(self, row: StepRow) -> str:
         found = None if row.error_id is None else self._reader.values([row.error_id], content_limit=0).get(row.error_id)

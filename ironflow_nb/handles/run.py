@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import JournalError
-from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, send_signal
+from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, is_edited, send_signal
+from ironflow_nb.handles.forks import begin_fork
 from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_run import RecordedRun
+from ironflow_nb.handles.run_edits import inject, undo
 from ironflow_nb.handles.run_plan import plan_of, resume_options
 from ironflow_nb.handles.stop_requests import ask_to_stop, refuse_to_detach
 from ironflow_nb.history import run_status
@@ -24,6 +28,8 @@ from ironflow_nb.retention.redaction import redact_step
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from ironflow_nb.core.moments import Moment
+    from ironflow_nb.handles.snapshot import Snapshot
     from ironflow_nb.history.pictured_frame import Plan
 
 T = TypeVar("T")
@@ -58,7 +64,10 @@ class Run(RecordedRun, Generic[T]):
         """
         __tracebackhide__ = True
         run, status = run_status.wait_ended(self._engine, self.id, timeout_s)
-        own = None if self._session is None else self._session.completion
+        session = self._session
+        row = None if session is None else session.writer.row
+        is_latest = run is None or row is None or row.session_version == run.session_version
+        own = None if session is None or not is_latest else session.completion  # it may have been continued since
         if own is not None and own.is_done:
             if own.error is None:
                 return own.value  # type: ignore[no-any-return]
@@ -114,10 +123,88 @@ class Run(RecordedRun, Generic[T]):
         options = NONE
         if not (retry is None and rerun is None and keep is None):
             options = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
-        elif status in {RunStatus.RUNNING, RunStatus.COMPLETED}:
+        elif status is RunStatus.RUNNING or (status is RunStatus.COMPLETED and not self._is_edited(run)):
             return self
         REGISTRY.definition(run, self._engine).continue_run(self._engine, run, options)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
+
+    def _is_edited(self, run: RunRow) -> bool:
+        with self._engine.reading() as reader:
+            return is_edited(reader, run)
+
+    # -- edits -------------------------------------------------------------------------------------------------
+
+    def inject(self, step: object, value: object, *, reason: str) -> Self:
+        """Give a step a result by hand: one that is finished, failed, waits, or whose outcome is unknown.
+
+        The edit is an event with its reason, who made it, and the old result, which stays in history. When the run
+        goes on, the step is not performed, whatever its code is; what gets the result as an argument runs again, and
+        everything else is reused. A run that has ended goes on with `resume`, also if it was completed; `plan` says
+        before what would run again. A run that is going on is paused before its next step, and continued in the
+        background of this process. A child is edited by its own handle, and continued with the run that called it.
+
+        Args:
+            step: its function, ``"fetch"`` if that is unique, or ``"fetch[12]"``; a node of a graph.
+            value: the result; another type than before is allowed, and said.
+            reason: why, for those who read the history.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step that has run, or several.
+            NothingToDo: the step is running, was skipped, or was undone.
+            ValueNotStorable: nothing stores the value.
+            RunFinished: the run was cancelled, or what it did is being undone.
+            FlowNotDefined: the run is going on, and its flow is not defined here, so it is left alone.
+            UntrustedRun: another user began it.
+            NotAllowedInStep: it was called inside a flow or a step.
+        """
+        inject(self._engine, self.id, step, value, a_text("reason", reason))
+        return self
+
+    def undo(self, *, reason: str | None = None) -> Self:
+        """Take back the latest result that was given by hand: what was recorded before it counts again.
+
+        Repeated, it takes back the one before. A run that has ended goes on with `resume`; see `inject`.
+
+        Raises:
+            NothingToDo: nothing was given by hand, or all is taken back.
+            RunFinished, FlowNotDefined, UntrustedRun, NotAllowedInStep: as for `inject`.
+        """
+        undo(self._engine, self.id, None if reason is None else a_text("reason", reason))
+        return self
+
+    def fork(
+        self,
+        at: Moment | Snapshot | None = None,
+        *,
+        replace: Mapping[Any, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        into: object = None,
+    ) -> Run[T]:
+        """Begin a new run that goes on from a moment of this one, in the background; return it at once.
+
+        It continues by a replay: what this run had finished until then is reused, by reference, and the rest is done.
+        This run stays as it is, and what happens in it later is not the fork's. What runs once and was done here,
+        before or after that moment, is not done again; where the fork would do it with other arguments, it stops and
+        asks.
+
+        Args:
+            at: the moment, as for `at`; a snapshot is one, too. By default now.
+            replace: results by hand for steps, named as for `inject`; also for steps that come after that moment.
+            inputs: other arguments of the flow by name, or other items of the input of a graph.
+            into: another journal; a fork can't go there yet.
+
+        Raises:
+            VersionNotFound: the run had not begun then, or had ended.
+            StepNotFound, AmbiguousStep: `replace` names no step, or several.
+            OutcomeUnknown: something that runs once was at work then, and its outcome is not known.
+            FlowNotDefined, UntrustedRun, InputsNotStored: as for `resume`.
+            NotAllowedInStep: it was called inside a flow, a step, or an item of a map.
+            ValueError: `into` is given, or the run is of a decider or a durable cell.
+        """
+        if into is not None:
+            raise ValueError("a fork stays in the journal of its origin; leave out into=, or copy the journal before")
+        forked = begin_fork(self._engine, self._history, at, replace, inputs)
+        return Run(self._engine, forked, self._engine.sessions.get(forked))
 
     def cancel(self) -> Self:
         """Ask the owner of the run to cancel it before its next step; return at once.
@@ -225,11 +312,16 @@ class Run(RecordedRun, Generic[T]):
         """
         redact_step(self._engine, self.id, step, reason)
 
-    def plan(self) -> Plan:
-        """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""
+    def plan(self, *, inject: Mapping[Any, Any] | None = None) -> Plan:
+        """Return what `resume` would do with each recorded step, and why; see `Flow.plan`.
+
+        Args:
+            inject: results that would be given by hand, by step as for `inject`. Nothing is recorded. What has such a
+                result among its arguments would run again, as far as the record of the call shows it.
+        """
         run = run_status.run_and_status(self._engine, self.id)[0]
         assert run is not None
-        return plan_of(self._engine, run)
+        return plan_of(self._engine, run, inject=inject)
 
 
 async def awaited(engine: Engine, name: str, ask: Callable[[], T]) -> T:

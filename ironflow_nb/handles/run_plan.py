@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, StepReason, StepStatus
 from ironflow_nb.errors import FlowNotDefined, NothingToDo, RunFinished, UntrustedRun
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, RunRequest, foresee, own_runs, plan_of_run
+from ironflow_nb.handles.edit_plan import planned_with
 from ironflow_nb.handles.run_picture import placed
 from ironflow_nb.handles.run_progress import definitions_of, sites_of
 from ironflow_nb.history.lookup import resolve_steps
@@ -86,8 +87,10 @@ class PlannedDefinition(Protocol):
         """Register its steps by name in this process."""
 
 
-def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
-    """Return what continuing the run would do with its recorded steps."""
+def plan_of(
+    engine: Engine, run: RunRow, *, on_change: OnChange | None = None, inject: Mapping[Any, Any] | None = None
+) -> Plan:
+    """Return what continuing the run would do with its recorded steps, if those had these results."""
     definition: object = None
     with suppress(FlowNotDefined, UntrustedRun):  # the definition of another user is not executed
         definition = REGISTRY.definition(run, engine)
@@ -98,6 +101,9 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
         planned = plan_of_run(reader, run, on_change or _policy_of(run))
     if isinstance(definition, PlannedDefinition):
         planned = definition.replanned(engine, run, planned)
+    if inject:
+        with engine.reading() as reader:
+            planned = planned_with(engine, reader, run, status, planned, inject)
     ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
     begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"

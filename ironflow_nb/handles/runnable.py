@@ -23,6 +23,7 @@ from ironflow_nb.execution import (
     SCOPE,
     Engine,
     FlowCall,
+    Fork,
     RunContext,
     RunPolicy,
     RunRequest,
@@ -38,7 +39,7 @@ from ironflow_nb.execution import (
     with_options,
 )
 from ironflow_nb.handles.startable import Startable
-from ironflow_nb.journal.ports import Select
+from ironflow_nb.journal.ports import CallKey, Select
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
     from ironflow_nb.history.pictured_frame import Plan
 
 _INTERNAL_NAMES: Final = frozenset({
-    "call_as_child", "call_by_name", "cancel_run", "continue_run", "event_call", "on_change", "plan_call", "policy",
-    "prepared_request", "receiver",
+    "call_as_child", "call_by_name", "cancel_run", "continue_run", "event_call", "fork_run", "on_change", "plan_call",
+    "policy", "prepared_request", "receiver",
     "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_call", "start_due", "start_keyed",
     "subscribe", "trigger", "wanted_events",
 })  # fmt: skip
@@ -319,6 +320,17 @@ class Runnable(Startable):
         request, body = self.request(args, kwargs)
         asked = replace(request, run_id=run.run_id, reason=ContinuationReason.RESUME, options=options)
         return self._start(engine, asked, body).id
+
+    def fork_run(self, engine: Engine, arguments: Mapping[str, Any], fork: Fork) -> RunId:
+        """Begin a fork in the background with these arguments; return its id. No call of the definition joins it."""
+        args, kwargs = self.recorded_call(arguments)
+        request, body = self.request(args, kwargs)
+        inputs = engine.digester.arguments(request.name, request.arguments).digest
+        call = CallKey(
+            kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=-1, execution=engine.execution()
+        )
+        policy = replace(request.policy, key=None, fresh=True)
+        return self._start(engine, replace(request, fork=fork, call=call, policy=policy), body).id
 
     # -- history -------------------------------------------------------------------------------------------------
 

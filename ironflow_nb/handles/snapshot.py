@@ -97,6 +97,10 @@ class Snapshot:
         picture = bundle_of(self.diagram())
         return picture | {"text/plain": f"{self!r}\n{picture['text/plain']}"}
 
+    def steps_of(self, status: StepStatus) -> set[StepRef]:
+        """Return the steps that had that status in the record."""
+        return {row.step for row, _ in self._latest() if row.status is status}
+
     # -- its parts -------------------------------------------------------------------------------------------------
 
     @property

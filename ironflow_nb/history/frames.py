@@ -51,7 +51,8 @@ def runs(
     Columns: run_id, kind, name, arguments (a preview, ``x=3, path='a.csv'``; `Run.arguments` has the real ones),
     status, started_at, ended_at, duration_s (until now while it runs), n_steps, n_completed, n_failed (steps by their
     latest attempts), n_reused (by the latest continuation), n_sessions (the number of continuations), output,
-    error (previews), durability, key, notebook, parent_run_id.
+    error (previews), durability, key, notebook, parent_run_id, origin_run_id (the run that it is built on),
+    origin_position (of a fork: up to which position of the journal).
 
     The display leaves out columns with only usual values and shortens ids and instants; the frame has them in full.
 

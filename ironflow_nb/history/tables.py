@@ -136,7 +136,7 @@ RUN_COLUMNS: Final = {
     "run_id": TEXT, "kind": TEXT, "name": TEXT, "arguments": TEXT, "status": TEXT, "started_at": INSTANT,
     "ended_at": INSTANT, "duration_s": "float64", "n_steps": "int64", "n_completed": "int64", "n_failed": "int64",
     "n_reused": "int64", "n_sessions": "int64", "output": TEXT, "error": TEXT, "durability": TEXT, "key": TEXT,
-    "notebook": TEXT, "parent_run_id": TEXT,
+    "notebook": TEXT, "parent_run_id": TEXT, "origin_run_id": TEXT, "origin_position": COUNT,
 }  # fmt: skip
 
 STEP_COLUMNS: Final = {

@@ -188,8 +188,8 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     `row_values` are values that fit a row: each lies in those rows of this commit that have its id as inputs or output,
     and is found with them only. `values` are found by their ids. `taken` are the ids of signals that the owner has
     received. `cached` are results for other runs; one without an output ends this run's claim to compute it. `put_work`
-    replaces items of the same kind and key, `done_work` deletes items by kind and key. `additions` are the rows of
-    other rooms, with large content of `n_bytes`.
+    replaces items of the same kind and key, `done_work` deletes items by kind and key. `removed` are the keys of rows
+    of attempts that no longer count. `additions` are the rows of other rooms, with large content of `n_bytes`.
     """
 
     run_id: RunId
@@ -204,6 +204,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     cached: tuple[CachedResult, ...] = ()
     put_work: tuple[QueueItem, ...] = ()
     done_work: tuple[tuple[str, str], ...] = ()
+    removed: tuple[RowKey, ...] = ()
     additions: tuple[Addition, ...] = ()
     n_bytes: int = 0
 

@@ -234,6 +234,8 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         ) from error
     for row in commit.steps:
         execute(sql.STEPS.put, (*sql.STEPS.values(row), in_row(row.inputs_id), in_row(row.output_id)))
+    for row_key in commit.removed:
+        execute(sql.REMOVE_STEP, row_key)
     for kind, key in commit.done_work:
         execute(sql.DONE_WORK, (commit.run_id, kind, key))
     for work in commit.put_work:

@@ -37,6 +37,7 @@ EVENT_OF_VERSION: Final = (
 )
 TAKE_SIGNAL: Final = "UPDATE signals SET taken_version = ? WHERE signal_id = ?"
 END_CLAIM: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ?"
+REMOVE_STEP: Final = 'DELETE FROM steps WHERE run_id = ? AND name = ? AND "index" = ? AND attempt = ?'
 DONE_WORK: Final = "DELETE FROM work WHERE run_id = ? AND kind = ? AND key = ?"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 

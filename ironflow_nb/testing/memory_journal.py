@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import AFTER_FAILURE, StepStarted, decode_event, encode_event
-from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId, step_ref
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
@@ -150,6 +150,9 @@ class MemoryJournal:
                 del self._cached[place]
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
+        for _, name, index, attempt in entry.removed:
+            self._steps[entry.run_id].pop((step_ref(name, index), attempt), None)
+            self._row_values.pop((entry.run_id, name, index, attempt), None)
         new = {each.value_id: replace(each, content=bytes(each.content or b"")) for each in entry.row_values}
         rows: list[RunRow | StepRow] = [*entry.steps, *([] if entry.run is None else [entry.run])]
         for changed in rows:

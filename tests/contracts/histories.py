@@ -126,6 +126,7 @@ class Author:
             events=events,
             run=state.run,
             steps=changed,
+            removed=tuple(row.row_key for place, row in before.items() if place not in state.steps),
             values=tuple(values),
             row_values=tuple(row_values),
             definitions=() if definition is None else (definition,),

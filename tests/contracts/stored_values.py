@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.code_identity.tracker import CODE
-from ironflow_nb.core.events import OutputInjected, RunCompleted
+from ironflow_nb.core.events import RunCompleted
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.journal.ports import Durability, Journal, Select
 from ironflow_nb.values.codecs import ValueCodec
@@ -137,9 +137,8 @@ class ValueContract:
         with journal.reading() as reader:
             assert values_of(reader, written.steps[0]) == by_id(given, first)
         for output, at in ((second, {"row_values": [second]}), (large, {"values": [large]}), (first, {})):
-            injected = OutputInjected(output=output.value_id, reason="better")
-            author.note(A, injected, step=written.steps[0].step, attempt=1)
-            journal.append([author.entry(A, **at)], durability=FAST)
+            other = replace(written.steps[0], output_id=output.value_id)
+            journal.append([replace(written, events=(), steps=(other,), **({"row_values": ()} | at))], durability=FAST)
             with journal.reading() as reader:
                 (row,) = reader.steps(Select())
                 assert values_of(reader, row) == by_id(given, *([output] if at else []))

@@ -67,8 +67,11 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.TimerSet(key="alarm", due_at=9_000_000),
         events.TimerFired(key="alarm"),
         events.TimerCancelled(key="alarm"),
-        events.OutputInjected(output=value("by hand"), reason="the page was empty"),
-        events.InjectionUndone(),
+        events.OutputInjected(
+            output=value("by hand"), reason="the page was empty", name="fetch", index=0, identity=digest("fetch 0")
+        ),
+        events.InjectionUndone(output=value("by hand"), edited_by="ann"),
+        events.ChildEdited(child_run_id=RunId("ba9876543210")),
         events.EffectRequested(effect_id="mail 1", kind="mail"),
         events.EffectSettled(effect_id="mail 1", outcome=EffectOutcome.PERFORMED),
         events.SessionEnded(n_reused=4, not_asked_for=(StepRef("fetch[3]"),)),

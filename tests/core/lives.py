@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
+from ironflow_nb.core.event_kinds import NoteEvent
 from ironflow_nb.core.events import RecordedEvent, RunEvent
 from ironflow_nb.core.identity import BranchId, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow
@@ -18,7 +19,7 @@ from tests.core.made import RUN, digest, run_row, run_started, step_started, val
 
 Attempt = tuple[StepRef, int]
 
-NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.NoteEvent))
+NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, NoteEvent))
 OPEN: Final = {"running", "waiting", "cancelling", "compensating", "pending"}
 RESUMABLE: Final = {"failed", "interrupted", "paused", "pending"}
 
@@ -56,8 +57,10 @@ class Life:
             possible += [self.schedule] * 2 if self.attempts("failed") else []
             possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
             possible += [self.redact] if self.attempts("completed") else []
-            possible += [self.inject] if self.attempts("completed") else []
             possible += [self.compensate]
+        if self.attempts("completed", "failed", "timed_out", "waiting", "retrying", "running"):
+            possible += [self.inject]
+        possible += [self.take_back] if self.injected() else []
         if self.status == "compensating":
             possible += [self.undo] * 3 if self.attempts("completed") else []
         if self.status in {*RESUMABLE, "compensating"}:
@@ -205,10 +208,31 @@ class Life:
             self.steps[step, n]["status"] = "failed"
 
     def inject(self, number: int) -> None:
-        done = self.attempts("completed")
-        place = done[number % len(done)]
-        self.tell(SAMPLES["OutputInjected"], place)
-        self.steps[place]["output_id"] = value("by hand")
+        """Give a result by hand: an attempt of its own, beside which what was to be tried again stays so."""
+        chosen = self.attempts("completed", "failed", "timed_out", "waiting", "retrying", "running")
+        step, n = chosen[number % len(chosen)]
+        place, first = (step, n + 1), self.steps[step, n]
+        index, branch, nth = first["index"], first["branch"], first["nth"]
+        identity = digest(f"fetch {index}")
+        given = replace(SAMPLES["OutputInjected"], index=index, identity=identity, branch=branch, nth=nth)
+        self.tell(given, place)
+        self.steps[place] = self.beginning(place, index, branch, nth) | {
+            "status": "completed",
+            "reason": "injected",
+            "code": b"",
+            "output_id": value("by hand"),
+            "finished_at": self.at,
+            "duration_s": 0.0,
+        }
+
+    def injected(self) -> list[Attempt]:
+        return [place for place, row in self.steps.items() if row.get("reason") == "injected"]
+
+    def take_back(self, number: int) -> None:
+        """Take a result back that was given by hand: the attempts before it count again, as they were."""
+        place = self.injected()[number % len(self.injected())]
+        self.tell(SAMPLES["InjectionUndone"], place)
+        del self.steps[place]
 
     def redact(self, number: int) -> None:
         done = self.attempts("completed")
@@ -276,7 +300,7 @@ class Life:
             self.status = "running"
             self.run["error_id"] = None
         self.run |= {"owner": "you", "definition_id": digest("edited"), "durability": "process", **by_a_call}
-        self.run |= {"ended_at": None, "updated_at": self.at, "n_reused": 0}
+        self.run |= {"ended_at": None, "updated_at": self.at, "n_reused": 0, "output_id": None}
         self.run |= {"n_sessions": self.run.get("n_sessions", 1) + 1, "session_version": len(self.facts)}
 
 

@@ -26,7 +26,7 @@ CLOSED_UNION = [
     "TimerCancelled", "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded",
     "DomainEvent", "ItemsCounted", "StepSkipped", "CompensationStarted",
     "CompensationRegistered", "StepCompensated", "RunQueued", "RunAdmitted",
-    "StepQueued", "RunDeleted", "StepRedacted", "RunRedacted",
+    "StepQueued", "RunDeleted", "StepRedacted", "RunRedacted", "ChildEdited",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
+from ironflow_nb.core.event_kinds import StepChange
 from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.run_state import RunState, evolve, fold, observed_failures
@@ -22,7 +24,10 @@ from tests.core.made import RUN, history, run_started, step_started
 FETCH, PARSE = StepRef("fetch[0]"), StepRef("parse[0]")
 FAILED = events.StepFailed(error=ERROR, duration_s=1.0)
 DONE = events.StepCompleted(output=OUTPUT, duration_s=1.0)
-BEGINS = (events.StepQueued, events.StepStarted, events.WaitStarted, events.StepReused, events.StepSkipped)
+BEGINS = (
+    events.StepQueued, events.StepStarted, events.WaitStarted, events.StepReused, events.StepSkipped,
+    events.OutputInjected,
+)  # fmt: skip
 MANY_ARE_SHORT = settings(suppress_health_check=[HealthCheck.filter_too_much])
 
 
@@ -68,14 +73,32 @@ def test_of_no_facts_there_is_no_run() -> None:
     assert RunState(RUN).latest(FETCH) is None
 
 
-BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
+BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSkipped", "OutputInjected"}
 
 
-@pytest.mark.parametrize("name", sorted(set(KINDS) - {"RunStarted"}))
+@pytest.mark.parametrize("name", sorted(set(KINDS) - {"RunStarted", "InjectionUndone"}))
 def test_every_event_is_taken_by_a_run_whose_step_is_running(name: str) -> None:
     place = ("parse[0]", 1) if name in BEGINNINGS else ("fetch[0]", 1)
     facts = history(run_started(), (step_started(), "fetch[0]", 1), (SAMPLES[name], *place))
     assert fold(RUN, facts).version == 3
+
+
+@given(LIVES, st.lists(st.integers(0, 11), min_size=1, max_size=4))
+def test_edits_that_are_taken_back_leave_the_state_as_it_was(life: Life, numbers: list[int]) -> None:
+    life = deepcopy(life)
+    for place in life.injected():  # what was given before stays out of this
+        life.tell(SAMPLES["InjectionUndone"], place)
+        del life.steps[place]
+    if not life.attempts("completed", "failed", "timed_out", "waiting", "retrying", "running"):
+        return
+    before = fold(RUN, life.facts)
+    for number in numbers:
+        life.inject(number)
+    assert {row.reason for row in fold(RUN, life.facts).steps.values()} >= {"injected"}
+    while life.injected():
+        life.take_back(len(life.injected()) - 1)
+    after = fold(RUN, life.facts)
+    assert (after.run, after.steps, after.n_attempts) == (before.run, before.steps, before.n_attempts)
 
 
 def test_a_failure_is_lived_with_once_a_later_step_says_so() -> None:
@@ -164,7 +187,12 @@ def test_a_life_without_its_beginning_is_corrupt(life: Life) -> None:
 
 @given(LIVES, st.data())
 def test_a_life_in_which_a_beginning_comes_again_is_corrupt(life: Life, data: st.DataObject) -> None:
-    beginnings = [n for n, fact in enumerate(life.facts) if isinstance(fact.event, (events.RunStarted, *BEGINS))]
+    undone = {(fact.step, fact.attempt) for fact in life.facts if isinstance(fact.event, events.InjectionUndone)}
+    beginnings = [
+        n
+        for n, fact in enumerate(life.facts)
+        if isinstance(fact.event, (events.RunStarted, *BEGINS)) and (fact.step, fact.attempt) not in undone
+    ]
     which = data.draw(st.sampled_from(beginnings))
     again = data.draw(st.integers(which + 1, len(life.facts)))
     with pytest.raises(JournalCorrupt, match=r"a second RunStarted|twice"):
@@ -185,7 +213,7 @@ def test_a_life_in_which_an_ending_comes_again_is_corrupt(life: Life, data: st.D
 @MANY_ARE_SHORT
 @given(LIVES, st.data())
 def test_a_life_in_which_an_attempt_goes_on_without_its_beginning_is_corrupt(life: Life, data: st.DataObject) -> None:
-    changes = [fact for fact in life.facts if isinstance(fact.event, events.StepChange)]
+    changes = [fact for fact in life.facts if isinstance(fact.event, StepChange)]
     more_than_begun = sorted({(fact.step, fact.attempt) for fact in changes if not isinstance(fact.event, BEGINS)})
     assume(more_than_begun)
     place = data.draw(st.sampled_from(more_than_begun))

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import NoteEvent, RecordedEvent, RunChange, RunEvent, StepChange
+from ironflow_nb.core.event_kinds import NoteEvent, RunChange, StepChange
+from ironflow_nb.core.events import RecordedEvent, RunEvent
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import RunStatus, StepStatus
@@ -20,7 +21,7 @@ AT = 5_000_000
 STEP = StepRef("fetch[0]")
 OPEN_RUN = run_row(owner="me", updated_at=1)
 OPEN_STEP = step_row(status=StepStatus.RUNNING, duration_s=None)
-BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
+BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSkipped", "OutputInjected"}
 
 STATUS_AFTER = {
     "RunQueued": RunStatus.PENDING,
@@ -49,7 +50,7 @@ def test_every_event_is_taken_by_the_run_and_by_the_attempt(name: str) -> None:
     event = SAMPLES[name]
     run = run_after(None if name == "RunStarted" else OPEN_RUN, event)
     assert run.run_id == RUN
-    row = step_after(None if name in BEGINNINGS else OPEN_STEP, event)
+    row = step_after(None if name in BEGINNINGS else OPEN_STEP, event) if name != "InjectionUndone" else OPEN_STEP
     assert row is not None
     assert (row.run_id, row.step, row.attempt) == (RUN, STEP, 1)
 
@@ -62,6 +63,8 @@ def test_an_event_changes_exactly_the_row_of_what_it_is_about(name: str) -> None
         assert (run_after(OPEN_RUN, event) != OPEN_RUN) is isinstance(event, RunChange)
     if name in BEGINNINGS:
         assert step_after(None, event) is not None
+    elif name == "InjectionUndone":
+        assert step_after(replace(OPEN_STEP, reason="injected"), event) is None
     else:
         assert (step_after(OPEN_STEP, event) != OPEN_STEP) is isinstance(event, StepChange)
     if not isinstance(event, StepChange):
@@ -221,9 +224,13 @@ def test_a_failed_attempt_waits_for_the_next_and_keeps_its_error() -> None:
     assert after == replace(failed, status=StepStatus.RETRYING, due_at=77)
 
 
-def test_an_injected_output_replaces_the_recorded_one_and_nothing_else() -> None:
-    done = step_row(output_id=value("output"), finished_at=3)
-    assert step_after(done, SAMPLES["OutputInjected"]) == replace(done, output_id=value("by hand"))
+def test_an_injected_output_is_an_attempt_of_its_own_that_has_no_code() -> None:
+    given = step_after(None, SAMPLES["OutputInjected"])
+    assert given is not None
+    assert (given.status, given.output_id, given.code) == (StepStatus.COMPLETED, value("by hand"), b"")
+    assert step_after(given, SAMPLES["InjectionUndone"]) is None
+    with pytest.raises(JournalCorrupt, match="which is no injection"):
+        step_after(step_row(), SAMPLES["InjectionUndone"])
 
 
 @pytest.mark.parametrize("name", sorted(set(KINDS) - {"RunStarted"}))
@@ -268,7 +275,7 @@ def test_a_run_that_had_to_wait_is_pending_until_it_is_admitted() -> None:
     assert run_after(queued, SAMPLES["RunAdmitted"]).status is RunStatus.RUNNING
 
 
-@pytest.mark.parametrize("name", ["StepCompleted", "StepFailed", "StepRetryScheduled", "OutputInjected"])
+@pytest.mark.parametrize("name", ["StepCompleted", "StepFailed", "StepRetryScheduled", "InjectionUndone"])
 def test_an_attempt_that_goes_on_without_having_begun_is_corrupt(name: str) -> None:
     with pytest.raises(JournalCorrupt, match=f"run {RUN}: {name} of fetch.0. attempt 1 without its beginning"):
         step_after(None, SAMPLES[name])

@@ -53,8 +53,8 @@ def test_runs_are_displayed_with_the_columns_that_say_something(lab: Lab) -> Non
     shown = ["run_id", "name", "arguments", "status", "started_at", "duration_s", "n_steps", "output"]
     assert header(frame) == shown
     assert in_html(frame) == shown
-    assert repr(frame).splitlines()[-1] == "[1 rows x 19 columns, 8 of them shown]"
-    assert "1 rows x 19 columns, 8 of them shown" in str(frame._repr_html_())  # type: ignore[operator]
+    assert repr(frame).splitlines()[-1] == "[1 rows x 21 columns, 8 of them shown]"
+    assert "1 rows x 21 columns, 8 of them shown" in str(frame._repr_html_())  # type: ignore[operator]
 
 
 def test_a_column_appears_when_it_has_something_to_say(lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_of_many_rows_the_first_and_the_last_are_shown_as_pandas_does(lab: Lab) 
 
 def test_empty_frames_show_their_columns(lab: Lab) -> None:
     assert "run_id" in repr(iron.runs())
-    assert "0 rows x 19 columns" in repr(iron.runs())
+    assert "0 rows x 21 columns" in repr(iron.runs())
 
 
 def test_statuses_are_displayed_as_words(lab: Lab) -> None:

@@ -34,8 +34,12 @@ def test_a_snapshot_taken_live_equals_the_fold_later(life: Life) -> None:
         patched.setattr(run_history, "_MOST", 8)
         handle, state, live = RecordedRun(engine, RUN), RunState(RUN), []
         for fact in life.facts:
+            before = dict(state.steps)
             evolve(state, fact)
-            commit = RunCommit(run_id=RUN, events=(fact,), run=state.run, steps=tuple(state.steps.values()))
+            gone = tuple(row.row_key for place, row in before.items() if place not in state.steps)
+            commit = RunCommit(
+                run_id=RUN, events=(fact,), run=state.run, steps=tuple(state.steps.values()), removed=gone
+            )
             engine.journal.append([commit], durability=Durability.PROCESS)
             live.append(handle.at())
             with engine.reading() as reader:
@@ -182,7 +186,7 @@ def test_a_run_that_goes_on_and_waits_shows_for_what(lab: Lab, *, is_async: bool
             break
         threading.Event().wait(0.01)
     then = run.at()
-    assert (then.status, then.waits) == ("waiting", ("iron.approve[0]",))
+    assert (then.status, then.waits) == ("waiting", ("iron.approve[0]",)), then.error
     assert "approve" in then.diagram().text
     run.answer(True)
     assert run.result(timeout_s=LIMIT_S) is True

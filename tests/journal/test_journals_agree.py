@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ironflow_nb.core.events import (
     DomainEvent,
+    InjectionUndone,
     OutputInjected,
     RunCancelRequested,
     RunCompleted,
@@ -29,7 +30,7 @@ from ironflow_nb.core.events import (
 )
 from ironflow_nb.core.identity import RunId, ValueId, step_ref
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import ENDED, RunStatus, StepStatus
+from ironflow_nb.core.status import ENDED, RunStatus, StepReason, StepStatus
 from ironflow_nb.journal.ports import Durability, Journal, RunCommit, Select, Signal
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
@@ -50,7 +51,7 @@ Deed = tuple[str, RunId, int]
 DEEDS = (
     "step", "step", "step", "done", "done", "failed", "failed", "retry", "reuse", "inject", "note", "wait",
     "woken", "account", "end", "end", "continue", "continue", "sign again", "define", "lease", "release", "send",
-    "take", "resign", "done", "inject",
+    "take", "resign", "done", "inject", "take back", "take back",
 )  # fmt: skip
 deeds = st.tuples(st.sampled_from(DEEDS), st.sampled_from(RUNS), st.integers(0, 47))
 histories = st.lists(st.lists(deeds, min_size=1, max_size=8), min_size=1, max_size=10)
@@ -120,7 +121,7 @@ class Scribe:
         )
         return self.author.entry(run, definition=definition(number % 3))
 
-    def change(self, deed: str, run: RunId, number: int) -> RunCommit | None:
+    def change(self, deed: str, run: RunId, number: int) -> RunCommit | None:  # noqa: PLR0915 -- one case a deed
         author, values, row_values, taken = self.author, list[StoredValue](), list[StoredValue](), list[int]()
         name, index = NAMES[number % 3], number // 3 % 4 * 5  # 0, 5, 10, 15: as text they sort otherwise
         step = step_ref(name, index)
@@ -145,8 +146,12 @@ class Scribe:
             case "reuse" if row is None:
                 author.note(run, reused(name, index, output.value_id), step=step, attempt=1)
             case "inject" if row and state is StepStatus.COMPLETED:
-                author.note(run, OutputInjected(output=output.value_id, reason="x"), step=step, attempt=attempt)
+                given = {"name": name, "index": index, "identity": digest(3), "reason": "x"}
+                injected = OutputInjected(output=output.value_id, **given)
+                author.note(run, injected, step=step, attempt=attempt + 1)
                 place.append(output)
+            case "take back" if row and row.reason == StepReason.INJECTED:
+                author.note(run, InjectionUndone(output=row.output_id), step=step, attempt=attempt)
             case "note":
                 decided = msgspec.Raw(b'{"z": 1, "a": [%d]}' % number)
                 author.note(run, DomainEvent(type="pages.Decided", data=decided))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.events import OutputInjected
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import OnRerun
 from ironflow_nb.core.lanes import Lane, a_lane
 from ironflow_nb.core.option_values import a_flag, a_text, a_whole_number, an_executor, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, limit_s, time_limits
 from ironflow_nb.journal.ports import Addition, CallKey, Durability, StoredDefinition
+from ironflow_nb.values.stored_value import StoredValue
 
 
 class RejoinedBy(Enum):
@@ -60,6 +63,22 @@ Adviser = Callable[[str, dict[str, Any], bool], None]
 """Called with the name and the arguments of each new call of a continued run, and whether it is the first of them."""
 
 
+class GivenResult(NamedTuple):
+    """A result by hand with which a fork begins: its event, its step, and the values to store."""
+
+    event: OutputInjected
+    step: StepRef
+    values: Sequence[StoredValue]
+
+
+class Fork(NamedTuple):
+    """Of which run a new one is a fork, from which position of the journal, and the results that it has by hand."""
+
+    run: RunRow
+    position: int
+    results: Sequence[GivenResult] = ()
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call: of which definition, with which arguments, under which policy.
 
@@ -75,7 +94,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     an error that ends the run what became of it and what continues it. `additions` are rows of other rooms, written
     with the beginning of a new run that has a key. `call_key` calls the key function of a lane as the flow is called. A
     run that is to `detach` is left to a worker. One of many calls has the key of its `call`, and nothing is said of its
-    beginning.
+    beginning. A `fork` is a new run that goes on from a moment of another one.
     """
 
     kind: str
@@ -97,6 +116,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     call_key: Callable[[Callable[..., object]], object] = lambda function: function()
     detach: bool = False
     call: CallKey | None = None
+    fork: Fork | None = None
 
     @property
     def has_no_caller(self) -> bool:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
-from ironflow_nb.core.events import CompensationStarted, RunContinued, SessionEnded, decode_as
+from ironflow_nb.core.events import EDITS, ChildEdited, CompensationStarted, RunContinued, SessionEnded, decode_as
 from ironflow_nb.core.identity import Digest, RunId, StepRef
-from ironflow_nb.core.join import Attach, Begin, Caller, Joining, OnRerun, build_on, is_of_another_notebook, join, keyed
+from ironflow_nb.core.join import (
+    Attach,
+    Begin,
+    Caller,
+    Continue,
+    Joining,
+    OnRerun,
+    build_on,
+    is_of_another_notebook,
+    join,
+    keyed,
+)
 from ironflow_nb.core.plan import Action, Current, Planned, discarded, plan
 from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.replay_decision import OnChange
@@ -44,6 +55,8 @@ def key_of_call(engine: Engine, request: RunRequest, inputs: Digest, *, is_taken
 def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -> Joining:
     """Return which run the call begins, continues or attaches to."""
     policy = request.policy
+    if request.fork is not None:
+        return Begin(after=request.fork.run, takes_over=True)
     if request.run_id is not None:
         found = reader.runs(Select(run_ids=[request.run_id]))
         if not found and request.parent is not None:
@@ -52,7 +65,7 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
             return Attach(found[0]) if found else Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        reopens = bool(request.options) or request.reopens
+        reopens = bool(request.options) or request.reopens or is_edited(reader, found[0])
         return keyed(found[0], owner_is_alive=is_owned(engine, reader, found[0]), reopens=reopens)
     if policy.key is not None:
         return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
@@ -61,6 +74,8 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
     candidate = reader.run_to_join(call)
     if candidate is None:
         return Begin()
+    if candidate.status is RunStatus.COMPLETED and is_edited(reader, candidate):
+        return Continue(candidate)
     if candidate.status is RunStatus.COMPLETED:
         return _after_completed(engine, reader, request, candidate)
     if candidate.status is RunStatus.FAILED and _was_compensated(reader, candidate):
@@ -136,7 +151,16 @@ def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, re
             run_id=candidate.run_id,
             key=key,
         )
+    reopens = reopens or is_edited(reader, candidate)
     return keyed(candidate, owner_is_alive=is_owned(engine, reader, candidate), reopens=reopens)
+
+
+def is_edited(reader: Reader, run: RunRow) -> bool:
+    """Return True if a result in the run, or in a run below it, was edited since the run has completed."""
+    if run.status is not RunStatus.COMPLETED:
+        return False
+    newest = reader.events(Select(run_ids=[run.run_id], limit=1))
+    return bool(newest) and newest[0].type in EDITS
 
 
 def is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
@@ -165,7 +189,9 @@ def plan_after(reader: Reader, run: RunRow, older: Callable[[], list[StepRow]], 
 def plan_of_edits(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
     """Return what would happen to each of the recorded steps, if the code of one is another now; else nothing."""
     code = {name: spec.code for name, spec in _specs(rows).items()}
-    is_edited = any(row.code != code.get(row.name, row.code) for row in rows if row.status is StepStatus.COMPLETED)
+    is_edited = any(
+        row.code not in {b"", code.get(row.name, row.code)} for row in rows if row.status is StepStatus.COMPLETED
+    )
     return _planned(reader, run, rows, on_change) if is_edited else []
 
 
@@ -191,7 +217,8 @@ def _planned(
     reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange, older: Sequence[StepRow] = ()
 ) -> list[Planned]:
     specs = _specs(rows)
-    memo = RecordedSteps(rows, discarded=discarded(continuations(reader, run)))
+    edited = children_edited(reader, run, rows)
+    memo = RecordedSteps(rows, discarded=discarded(continuations(reader, run)), children_edited=edited)
     memo.learn_older(older)
 
     @cache  # thousands of steps of a map have one code
@@ -213,6 +240,14 @@ def unused_steps(reader: Reader, run: RunRow) -> tuple[StepRef, ...]:
     """Return the recorded steps that the latest continuation of an ended run had no use for."""
     ends = reader.events(Select(run_ids=[run.run_id], name=SessionEnded.__name__)) if run.n_sessions > 1 else []
     return decode_as(SessionEnded, ends[-1].data).not_asked_for if ends else ()
+
+
+def children_edited(reader: Reader, run: RunRow, rows: Iterable[StepRow]) -> Mapping[StepRef, int]:
+    """Return the steps of the run whose child runs were edited, with the version of the latest edit."""
+    if all(row.child_run_id is None for row in rows):
+        return {}
+    told = reader.events(Select(run_ids=[run.run_id], name=ChildEdited.__name__))
+    return {row.step: row.version for row in told if row.step is not None}
 
 
 def continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:

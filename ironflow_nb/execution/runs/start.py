@@ -7,17 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import (
-    CompensationStarted,
-    RunCancelled,
-    RunContinued,
-    RunDetached,
-    RunEvent,
-    RunPaused,
-    RunStarted,
-    decode_as,
-)
-from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.events import RunContinued, RunDetached, RunStarted, decode_as
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
@@ -29,11 +19,12 @@ from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED, DONE
-from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import NO_MAIL, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
 from ironflow_nb.execution.runs.admission import admit, demands_of
 from ironflow_nb.execution.runs.compensation import interrupted_compensation
 from ironflow_nb.execution.runs.continuation_plan import (
+    children_edited,
     continuations,
     decide,
     is_owned,
@@ -43,9 +34,10 @@ from ironflow_nb.execution.runs.continuation_plan import (
     rejoined_by,
     unused_steps,
 )
-from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting, with_notifications
+from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
+from ironflow_nb.execution.runs.idle_runs import refuse_changed, stop_idle
 from ironflow_nb.execution.runs.wake import Waker
-from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
+from ironflow_nb.execution.session.base_run import base_run_of
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
@@ -248,6 +240,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     inputs = _inputs_for_others(storage, request) if is_for_others else storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
     signature = signature_of_run(access.signer, run_id, call, policy.key, inputs_id)
+    position = None if origin is None else _fork_position(engine, request)
     started = RunStarted(
         kind=call.kind,
         name=call.name,
@@ -263,6 +256,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         parent_run_id=parent_run_id,
         parent_step=parent_step,
         origin_run_id=None if origin is None else origin.run_id,
+        origin_position=position,
     )
     if is_for_others or (engine.is_worker and request.parent is None):
         writer.detach()
@@ -273,15 +267,17 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         writer.commit(begun, PendingEvent(RunDetached(asked_by=access.owner)))
         assert writer.row is not None
         return writer.row
-    if policy.key is None and request.parent is None:
+    results = () if request.fork is None else request.fork.results
+    if policy.key is None and request.parent is None and request.fork is None:
         writer.defer(begun)
     else:
-        writer.commit(begun)
-    built_on = None
+        writer.commit(begun, *(PendingEvent(each.event, each.step, 1, values=each.values) for each in results))
+    built_on, recorded = None, []
     if origin is not None:
         with access.current() as reader:
-            built_on = _origin(access, reader, writer, origin.run_id)
-    replayer = Replayer(access, run_id, call.name, policy.on_change, origin=built_on)
+            built_on = base_run_of(access.signer, reader, origin.run_id, position, writer.defer)
+            recorded = list(reader.attempts(run_id)) if results else []
+    replayer = Replayer(access, run_id, call.name, policy.on_change, recorded, origin=built_on)
     session = Session(writer, replayer, storage, start_performer=engine.start_performer, desk=engine.lanes)
     _look_after(engine, session, request)
     return session
@@ -305,12 +301,13 @@ def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredV
     return inputs
 
 
-def _origin(access: JournalAccess, reader: Reader, writer: RunWriter, run_id: RunId | None) -> BaseRun | None:
-    """Return what is recorded of the completed run that the run of the writer is built on."""
-    runs = lineage(access.signer, reader, run_id)
-    if not runs:
-        return None
-    return BaseRun(runs[0].run_id, reader.attempts(runs[0].run_id), completed_in(reader, runs[1:]), writer.defer)
+def _fork_position(engine: Engine, request: RunRequest) -> int | None:
+    """Return from which position the run is a fork: its own, or that of the run whose child it is."""
+    if request.fork is not None or request.parent is None:
+        return None if request.fork is None else request.fork.position
+    parent = engine.sessions.get(request.parent[0])
+    origin = None if parent is None else parent.replayer.origin
+    return None if origin is None else origin.position
 
 
 def _storage(engine: Engine, request: RunRequest) -> RunStorage:
@@ -355,64 +352,6 @@ def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) 
     return session
 
 
-def _refuse_changed(reader: Reader, run: RunRow) -> None:
-    """Raise `JournalConflict` if the run has changed since it was read; otherwise all reads are of one state."""
-    if reader.runs(Select(run_ids=[run.run_id])) != [run]:
-        raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
-
-
-def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bool = False) -> None:
-    """Record that a run without an owner is cancelled, paused or detached; that its next version is free proves it.
-
-    If it `compensates`, only that what it did is to be undone is recorded: who continues it does so, and it is
-    cancelled then. Children that wait without an owner stop with it.
-
-    Raises:
-        JournalConflict: somebody works on it.
-    """
-    event: RunEvent = RunPaused(asked_by=engine.owner)
-    if compensates:
-        event = CompensationStarted()
-    elif stop is StopRequest.CANCEL:
-        event = RunCancelled(reason=f"asked by {engine.owner}")
-    elif stop is StopRequest.DETACH:
-        event = RunDetached(asked_by=engine.owner)
-    for child in end_idle(engine, run, event):
-        stop_idle(engine, child, StopRequest.PAUSE if stop is StopRequest.DETACH else stop)
-
-
-def end_idle(engine: Engine, run: RunRow, event: RunEvent, values: Sequence[StoredValue] = ()) -> list[RunRow]:
-    """Record the last event of a run without an owner; return its children that wait without one.
-
-    Raises:
-        JournalConflict: somebody works on it.
-    """
-    with engine.access.current() as reader:
-        _refuse_changed(reader, run)
-        head, children = reader.head(run.run_id), _parked_children(reader, run)
-        work = tuple((item.kind, item.key) for item in reader.waits_of(run.run_id))
-        is_detached = bool(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED)))
-    assert head is not None
-    writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
-    writer.go_on_after(*head, run)
-    if is_detached or isinstance(event, RunDetached):
-        writer.detach()  # its item follows from the event
-    last = PendingEvent(event, values=values, mail=Mail(done_work=work))
-    told = with_notifications(engine, run, last)
-    writer.commit(told)
-    if told is not last:
-        engine.wake_with(Waker)
-        engine.watch()
-    return children
-
-
-def _parked_children(reader: Reader, run: RunRow) -> list[RunRow]:
-    if run.status is not RunStatus.WAITING:
-        return []
-    ids = {row.child_run_id for row in reader.steps(Select(run_ids=[run.run_id])) if row.child_run_id is not None}
-    return [child for child in reader.runs(Select(run_ids=ids)) if child.status is RunStatus.WAITING]
-
-
 def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, writer: RunWriter) -> Replayer:
     """Read what is recorded of the run, and commit that this engine continues it.
 
@@ -423,15 +362,16 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     if request.is_rerun and request.define_steps is not None:
         request.define_steps()
     with access.current() as reader:
-        _refuse_changed(reader, run)
+        refuse_changed(reader, run)
         recorded = list(reader.attempts(run.run_id))
         head = reader.head(run.run_id)
         was = derived_run_status(run.status, owner_is_alive=is_owned(engine, reader, run))
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(access.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
+        edited = children_edited(reader, run, (row for row, _ in recorded))
         worked_s = _owned_s(reader, run, head[1] if head is not None else run.updated_at)
-        origin = _origin(access, reader, writer, run.origin_run_id)
+        origin = base_run_of(access.signer, reader, run.origin_run_id, run.origin_position, writer.defer)
         is_detached = bool(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED)))
         rows = [row for row, _ in recorded] if request.is_rerun else []
         planned, n_inside = plan_of_edits(reader, run, rows, on_change), n_kept_inside(reader, rows)
@@ -450,8 +390,9 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
-        access, run.run_id, call.name, on_change, recorded, discarded=discards, kept=continued.keep, origin=origin
-    )
+        access, run.run_id, call.name, on_change, recorded, discarded=discards, kept=continued.keep, origin=origin,
+        children_edited=edited,
+    )  # fmt: skip
     replayer.owned_s = worked_s
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun and request.call is None:

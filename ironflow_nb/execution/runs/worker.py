@@ -13,7 +13,7 @@ from ironflow_nb.errors import JournalConflict, RunFailed
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.start import end_idle, stop_idle
+from ironflow_nb.execution.runs.idle_runs import end_idle, stop_idle
 from ironflow_nb.execution.runs.wake import Waker
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import StepSkipped
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, branch_id, keyed_identity, step_identity
@@ -25,12 +27,11 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
-from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, StepTimeout, ValueUnreadable
+from ironflow_nb.errors import CodeChanged, OutcomeUnknown, StepTimeout, ValueUnreadable
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.run_request import Adviser
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
-from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.session.attempts import (
     Attempt,
     AttemptRef,
@@ -43,11 +44,15 @@ from ironflow_nb.execution.session.attempts import (
     mark,
 )
 from ironflow_nb.execution.session.base_run import BaseRun
+from ironflow_nb.execution.session.called_steps import CalledSteps
+from ironflow_nb.execution.session.notices import Notices
+from ironflow_nb.execution.session.twins import asked_about, settled_twin, twin_of_origin
 from ironflow_nb.execution.system.frontend import say
-from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored_value import StoredValue
 
+_GONE_THROUGH: Final = frozenset({StepReason.CODE_CHANGED, StepReason.CHILD_EDITED})
+"""Why a child that is completed is continued, and does of its steps what has to be done."""
 _OWN_FRAMES: Final = 5
 """So many frames at least lie between the looking for a call site and the code that calls a step."""
 
@@ -64,7 +69,7 @@ class ItemSeries(NamedTuple):
 class Replayer:
     """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what is recorded of the run, each part keyword-only
         self,
         access: JournalAccess,
         run_id: RunId,
@@ -74,6 +79,7 @@ class Replayer:
         *,
         discarded: Mapping[StepRef, int] | None = None,
         kept: Collection[StepRef] = (),
+        children_edited: Mapping[StepRef, int] | None = None,
         origin: BaseRun | None = None,
     ) -> None:
         """Take the recorded steps of the run, each with its output where that is small; the rest by `RecordedSteps`.
@@ -89,15 +95,17 @@ class Replayer:
         self._run_id = run_id
         self._flow = flow
         self._on_change = on_change
-        self.recorded = RecordedSteps((row for row, _ in rows), discarded=discarded, kept=kept)
+        self.recorded = RecordedSteps(
+            (row for row, _ in rows), discarded=discarded, kept=kept, children_edited=children_edited
+        )
         self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
-        self._codes: dict[tuple[str, str], list[tuple[str, Digest]]] = {}
-        self._keys: dict[tuple[str, Digest], Digest] = {}
+        self._called = CalledSteps(run_id)
+        self._codes = self._called.codes
         self._allowed_changes: set[tuple[str, Digest]] = set()
         self._redone: dict[str, Digest] = {}
         self._n_added = 0
         self._done_again: set[StepRef] = set()
-        self._warned_of: set[tuple[str, str]] = set()
+        self.notices = Notices(access, run_id)
         self._lost_s = 0.0
         self._n_series: Counter[tuple[str, BranchId]] = Counter()
         self._sites_of_branches: dict[BranchId, str] = {}
@@ -212,12 +220,14 @@ class Replayer:
         code = spec.code_source.current().digest  # once a call, for it may be another one at any time
         codes = self._codes.get((spec.name, spec.variant))
         if codes is None or codes[-1] != (spec.qualname, code):
-            self._note_code(spec, code)
+            self._called.note_code(spec, code)
         if spec.key is not None:
-            self._note_key(spec, identity, digest)
+            self._called.note_key(spec, identity, digest)
         call.place = identity, branch, self.recorded.count_call(identity, branch)
         record = self.recorded.find(*call.place)
         if record is None:
+            if spec.once and (answer := self._answer_by_twin(spec, code, call)) is not None:
+                return answer
             if self.origin is not None:
                 return self._ask_origin(self.origin, spec, code, call)
             return self._attempt(spec, code, call, None, StepReason.NEW)
@@ -285,18 +295,54 @@ class Replayer:
                 self.n_reused += 1
                 kept = StoredResult(stored.value_id, stored.size, verdict.row.row_key)
                 return RecordedAnswer(value, kept=kept, place=call.place)
+        if origin.position is not None:
+            if isinstance(verdict, Replay):
+                return RecordedAnswer(error=self._failure(verdict.row), place=call.place)
+            if found is None and spec.once:
+                self._ask_about_twin(origin, spec, call)
         is_redone = isinstance(verdict, Perform) and verdict.reason is StepReason.CODE_CHANGED
         attempt = self._attempt(spec, code, call, None, StepReason.CODE_CHANGED if is_redone else StepReason.NEW)
         if found is not None and found.latest.child_run_id is not None:
             origin.children[attempt.step] = found.latest.child_run_id
         return attempt
 
+    def _answer_by_twin(self, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt | None:
+        """Answer a new call of what runs once as somebody has decided, after an edit or in a fork; else None.
+
+        Raises:
+            OutcomeUnknown: it was done with other arguments, and somebody has to decide.
+        """
+        is_fork = self.origin is not None and self.origin.position is not None
+        if not (is_fork or self.recorded.has_given_results):
+            return None
+        twin = settled_twin(self.recorded, spec.name, self._run_id)
+        if twin is None:
+            return None
+        done = twin.completed_with_any_code()
+        if done is None:
+            return self._attempt(spec, code, call, None, StepReason.ASKED_FOR)
+        stored = self._stored(done, self._outputs)
+        if stored is None or stored.content is None:
+            raise ValueUnreadable(f"the outcome of {done.step} is lost", run_id=done.run_id, step=done.step)
+        self.n_reused += 1
+        kept = StoredResult(stored.value_id, stored.size, done.row_key)
+        return RecordedAnswer(self._decoded(done, stored), kept=kept, place=call.place)
+
+    def _ask_about_twin(self, origin: BaseRun, spec: StepSpec, call: StepCall) -> None:
+        """Stop before a fork does again, with other arguments, what runs once; the fork takes what was done."""
+        done = twin_of_origin(origin.memo, spec.name)
+        stored = None if done is None else self._stored(done, origin.outputs_of(done))
+        if done is not None and stored is not None:
+            ref = self.recorded.new_ref(spec.name, done.branch)
+            origin.take_over(done, stored, ref, (done.identity, done.branch, done.nth), self._site(call))
+            raise asked_about(msgspec.structs.replace(done, step=ref[0]), self._run_id)
+
     def _attempt(
         self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: StepReason
     ) -> Attempt:
         self._site(call)
         if call.opaque:
-            self._warn_opaque(spec, call.arguments)
+            self.notices.opaque(spec, call.arguments)
         if record is None:
             if self._advise is not None:
                 self._advise(spec.name, call.arguments, not (self._n_added or self._done_again))
@@ -310,7 +356,7 @@ class Replayer:
             attempt.row = latest
         if is_queued:
             attempt.queued = latest
-        is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
+        is_begun = latest.status is not StepStatus.COMPLETED or reason in _GONE_THROUGH
         child = latest.child_run_id if is_begun and not record.is_discarded else None
         if latest.origin_run_id is None:
             attempt.child_run_id = child
@@ -329,31 +375,8 @@ class Replayer:
             return isinstance(self._failure(row), StepTimeout)
         return False
 
-    def _note_code(self, spec: StepSpec, code: Digest) -> None:
-        codes = self._codes.setdefault((spec.name, spec.variant), [])
-        mine = (spec.qualname, code)
-        if mine in codes or any(qualname != spec.qualname for qualname, _ in codes):
-            raise DuplicateName(
-                f"two functions act as step {spec.name!r} in run {self._run_id}: {codes[-1][0]} and {spec.qualname}; "
-                "give one of them another name: @step(name=...)",
-                run_id=self._run_id,
-                name=spec.name,
-            )
-        if codes:
-            say(f"run {self._run_id}: {spec.name} was redefined; from here on its new code runs")
-        codes.append(mine)
-
     def _ago(self, row: StepRow) -> str:
         return spoken(max(self._access.clock.now() - row.started_at, 0) / 1e6)
-
-    def _note_key(self, spec: StepSpec, identity: Digest, digest: Digest) -> None:
-        if self._keys.setdefault((spec.name, identity), digest) != digest:
-            raise DuplicateKey(
-                f"step {spec.name} was called twice with one key and different arguments in run {self._run_id}; make "
-                "the key say what differs",
-                run_id=self._run_id,
-                name=spec.name,
-            )
 
     def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
         result = self._settled_change(spec, code, row, memo)
@@ -393,32 +416,6 @@ class Replayer:
             of_them = f"{n_steps} of the finished steps {are(n_steps)} {becomes}"
             say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
         return result
-
-    def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
-        for name, value in arguments.items():
-            kinds = self._access.digester.digest(value).opaque
-            if kinds and (spec.name, name) not in self._warned_of:
-                self._warned_of.add((spec.name, name))
-                say(
-                    f"step {spec.name}: argument {name} ({kinds[0]}) can't be recognised in another process, so the "
-                    f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
-                )
-
-    def say_shared(self, spec: StepSpec, origin: RunId) -> None:
-        """Say once of a step whose results another run has what data they rest on, and of a run if it is foreign."""
-        if ("", origin) not in self._warned_of:
-            self._warned_of.add(("", origin))
-            with self._access.current() as reader:
-                is_own = own_runs(self._access.signer, reader, reader.runs(Select(run_ids=[origin])))
-            if not is_own:
-                say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
-        data, looked_up = spec.tracked.data, spec.tracked.looked_up
-        if (data or looked_up) and (spec.name, "") not in self._warned_of:
-            self._warned_of.add((spec.name, ""))
-            said = [f"it refers to data that is not tracked: {', '.join(data)}"] if data else []
-            if looked_up:
-                said.append(f"code that it reaches by {', '.join(looked_up)} is not tracked; name it in depends=")
-            say(f"run {self._run_id}: {spec.name}: results of run {origin} are reused; {'; '.join(said)}")
 
     def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
         stored = outputs.pop((row.step, row.attempt), None)

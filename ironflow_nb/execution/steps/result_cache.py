@@ -63,7 +63,7 @@ def _reused(session: Session, attempt: Attempt, found: CachedResult) -> AttemptR
         value = session.access.values.decode(stored)
     except ValueUnreadable:
         return None
-    session.replayer.say_shared(attempt.spec, found.run_id)
+    session.replayer.notices.shared(attempt.spec, found.run_id)
     identity, branch, nth = attempt.call.place
     event = StepReused(
         name=attempt.spec.name,
