@@ -245,6 +245,37 @@ def test_a_stop_withdraws_what_has_not_begun(holding: HoldingExecutor, kind: str
     assert len(holding.held) == 3
 
 
+@pytest.mark.parametrize("kind", ["map", "submit", "called", "gather", "async"])
+def test_a_step_that_runs_once_and_was_withdrawn_did_not_happen_and_is_begun_when_the_run_goes_on(
+    holding: HoldingExecutor, kind: str
+) -> None:
+    there: Any = (where_async if kind == "async" else where).options(executor=holding, once=True)
+    ways: dict[str, Any] = {
+        "map": lambda: list(there.map([1, 2])),
+        "submit": lambda: [future.result() for future in [there.submit(1), there.submit(2)]],
+        "called": lambda: [there(1), (2, "")],
+        "gather": lambda: iron.gather(lambda: there(1), lambda: there(2)),
+    }
+
+    @flow(name="main")
+    async def main_async() -> list[int]:
+        return [n for n, _ in await asyncio.gather(there(1), there(2))]
+
+    main: Any = main_async if kind == "async" else flow(lambda: [n for n, _ in ways[kind]()], name="main")
+    run = main.start()
+    until(lambda: len(holding.pending) == (1 if kind == "called" else 2))
+    paused(run)
+    until(lambda: all(future.cancelled() for future, _ in holding.held))
+    run.resume()
+
+    def perform() -> bool:
+        holding.perform()
+        return bool(run.status == "completed")
+
+    until(perform)
+    assert run.result(LIMIT_S) == [1, 2]
+
+
 def test_a_cancel_leaves_a_body_that_has_begun_and_discards_what_it_returns(
     holding: HoldingExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:

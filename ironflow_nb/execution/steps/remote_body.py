@@ -157,6 +157,8 @@ class RemoteBody(LimitedBody):
         except BaseException as error:
             if driver.is_async and not isinstance(error, Exception | RunStopped):  # its task is cancelled
                 self._leave(future, "after it was cancelled")
+                if future.cancelled() and self._attempt.spec.once and self._session.stop_request is not None:
+                    raise self._stopped() from self._withdrawn()
             raise
         if not future.done():
             raise self._exceeded(self._leave(future, "after its time was up"))
@@ -174,9 +176,17 @@ class RemoteBody(LimitedBody):
         is_telling = not type(self._executor).__module__.startswith("distributed.")
         if stop is not None and stop.request is StopRequest.CANCEL:
             self._leave(future, "after its run was cancelled")
-        elif not (is_telling and future.cancel()):
-            return
-        raise RunStopped(StopRequest.INTERRUPT, None) if stop is None else RunStopped(stop.request, stop.asked_by)
+            raise self._stopped()
+        if is_telling and future.cancel():
+            raise self._stopped() from self._withdrawn()
+
+    def _stopped(self) -> RunStopped:
+        stop = self._session.stop_request
+        return RunStopped(StopRequest.INTERRUPT, None) if stop is None else RunStopped(stop.request, stop.asked_by)
+
+    def _withdrawn(self) -> WorkerLost:
+        what = f"{self._attempt.step} was withdrawn from its executor before it began, for its run stops"
+        return self._lost(what, is_retryable=False)
 
     def _leave(self, future: Future[Any], when: str) -> str:
         """Do without the body; return in words what becomes of it."""

@@ -201,13 +201,8 @@ async def perform_attempt(
                 value = perform(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
             if driver.is_async:
                 value = await (value if apart is None else apart.awaited(value))
-        except Exception as error:
-            if attempt.gates:
-                leave_gates(session, attempt, error)
-            _raise_stop(driver, session, attempt, error, continuation)
-            if attempt.spec.once and _may_have_happened(error):
-                raise session.writer.outcome_unknown(attempt) from error
-            return raised(session, attempt, error)
+        except (Exception, RunStopped) as error:  # noqa: BLE001 -- whatever a body raises is recorded
+            return _failed(driver, session, attempt, error, continuation)
         finally:
             if token is not None:
                 _leave(token)
@@ -227,6 +222,27 @@ def _leave(token: Token[RunContext | None]) -> None:
         return  # the garbage collector closes a coroutine that nobody awaits any more, in whatever context
 
 
+def _failed(
+    driver: Driver, session: Session, attempt: Attempt, error: BaseException, continuation: object
+) -> AttemptResult:
+    """Return what is to be recorded of an attempt whose body has raised.
+
+    Raises:
+        BaseException: nothing is to be recorded, for the run stops or the outcome is not known.
+    """
+    withdrawn = error.__cause__ if isinstance(error, RunStopped) and attempt.spec.once else None
+    if isinstance(error, RunStopped) and not isinstance(withdrawn, WorkerLost):
+        raise error
+    if attempt.gates:
+        leave_gates(session, attempt, withdrawn or error)
+    if withdrawn is not None:  # its beginning is recorded, so that it did not happen has to be; its flow is to stop
+        return replace(raised(session, attempt, withdrawn), error=error)
+    _raise_stop(driver, session, attempt, error, continuation)
+    if attempt.spec.once and _may_have_happened(error):
+        raise session.writer.outcome_unknown(attempt) from error
+    return raised(session, attempt, error)
+
+
 def _body_apart(session: Session, attempt: Attempt) -> LimitedBody | None:
     """Return the body of the attempt, which begins now; None if it is called where it is, for as long as it likes."""
     limit = limit_of(session, attempt)
@@ -238,7 +254,7 @@ def _body_apart(session: Session, attempt: Attempt) -> LimitedBody | None:
     return None if limit is None else LimitedBody(session, attempt, limit)
 
 
-def _may_have_happened(error: Exception) -> bool:
+def _may_have_happened(error: BaseException) -> bool:
     """Return True if nobody knows what came of the body: its time is up, or its worker was lost on the way."""
     return isinstance(error, StepTimeout) or (isinstance(error, WorkerLost) and error.is_retryable)
 
@@ -253,7 +269,7 @@ def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:
     return None if is_cancelled else attempt.child_run_id
 
 
-def _raise_stop(driver: Driver, session: Session, attempt: Attempt, error: Exception, continuation: object) -> None:
+def _raise_stop(driver: Driver, session: Session, attempt: Attempt, error: BaseException, continuation: object) -> None:
     """Raise that the run stops, where the error only came of that.
 
     A child stops with its parent, which may be in a later continuation by the time that the child has stopped.
