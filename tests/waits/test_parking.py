@@ -112,6 +112,36 @@ def test_a_run_that_waits_gives_back_its_threads_and_goes_on_when_its_signal_is_
         assert reader.work(QueueSelect()) == []
 
 
+@flow
+async def first_of_tasks(n: int) -> int:
+    waiting = asyncio.ensure_future(iron.aio.wait_for("go"))
+    await asyncio.wait([waiting, asyncio.ensure_future(asyncio.sleep(0, n))], return_when=asyncio.FIRST_COMPLETED)
+    return work(n)
+
+
+@flow
+async def left_task(n: int) -> int:
+    first_of_tasks.kept = asyncio.ensure_future(iron.aio.wait_for("go"))  # type: ignore[attr-defined]
+    return work(n)
+
+
+@flow
+def first_of_branches(n: int) -> int:
+    first = next(iter(iron.as_completed([partial(iron.wait_for, "go"), partial(work, n)])))
+    return int(first.result())
+
+
+@pytest.mark.parametrize("waiter", [first_of_tasks, left_task, first_of_branches], ids=lambda each: each.fn.__name__)
+def test_a_flow_that_has_returned_while_something_of_it_waits_is_parked_and_ends_with_the_wait(
+    parking: Engine, waiter: Any
+) -> None:
+    run = waiter.start(1)
+    until(lambda: is_parked(parking, run))
+    run.signal("go", None)
+    assert run.result(LIMIT_S) == 1
+    assert BODIES == [1]
+
+
 def test_when_a_run_gives_back_its_thread_is_an_option_of_the_engine(tmp_path: Path) -> None:
     with iron.open(tmp_path / "journal.db", park_s="0s") as engine:
         run = one.start(1)

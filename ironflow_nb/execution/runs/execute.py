@@ -159,10 +159,11 @@ async def _wait_for_the_rest(driver: Driver, session: Session) -> None:
     is_unwinding = session.phase is RunPhase.UNWINDING
     if not driver.is_async and session.is_interrupted and not (is_unwinding or session.has_more()):
         return  # nothing is left to stop
-    if not await driver.wait(session, lambda: not session.has_more(), run_finish.SAY_AFTER_S):
-        session.cancel_tasks()
-        run_finish.say_returned(session)
-        await driver.wait(session, lambda: not session.has_more())
+    with session.beside.at_rest(session.task):  # the run may wait as a whole, for what its tasks or branches wait for
+        if not await driver.wait(session, lambda: not session.has_more(), run_finish.SAY_AFTER_S):
+            session.cancel_tasks()
+            run_finish.say_returned(session)
+            await driver.wait(session, lambda: not session.has_more())
     if driver.is_async:
         session.raise_if_stop_requested()  # its tasks were cancelled, whatever it made of that
 

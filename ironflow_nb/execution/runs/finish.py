@@ -67,7 +67,7 @@ def say_waiting(session: Session) -> None:
 def say_returned(session: Session) -> None:
     """Say for which steps a flow waits that has returned, and what becomes of the tasks that it has left behind."""
     in_flight = session.in_flight()
-    steps = ", ".join(attempt.step for attempt in in_flight[:5]) or "steps that are tried again"
+    steps = ", ".join(attempt.step for attempt in in_flight[:5]) or waited_for(session) or "steps that are tried again"
     tasks = ", ".join(dict.fromkeys(filter(None, (task_name(attempt.branch) for attempt in in_flight))))
     ends = f"; {tasks}, which nobody awaits, is cancelled where it calls another step" if tasks and session.loop else ""
     say(f"run {session.run_id}: {session.name} has returned, and waits for {steps} to end{ends}")
