@@ -1,8 +1,9 @@
 """Budgets: a bound on the work of one expression or template, because a short text can demand very much of it.
 
 A budget counts steps and size. A step is one value that the evaluation visits. The size of a value is the number of
-its characters and values, with everything nested in it. Only what can grow is counted: the items of projections, the
-arguments and results of functions, and lists and objects that contain the same value more than once. The syntax tree
+its characters, and more for each value and each list or object, with everything nested in it. Only what can grow is
+counted: the items of projections, the arguments and results of functions, and lists and objects that contain the same
+value more than once. The syntax tree
 tells in advance which expressions need that (`is_repeating`) and how many steps an item costs (`weigh`).
 """
 
@@ -29,6 +30,10 @@ MOST_SIZE: Final = 100_000_000
 PATTERNS_S: Final = 10.0
 """Search time of all patterns of one expression together."""
 
+
+_OF_ITEM: Final = 4
+_OF_CONTAINER: Final = 48
+"""What an item of a list or object counts, and one of these itself: about as much more memory than a character."""
 
 Measured: TypeAlias = dict[int, tuple[Any, int]]
 """Lists and objects by `id()`, each with its size, so that a value that occurs many times is measured once."""
@@ -118,7 +123,8 @@ def _size_of(value: Any, measured: Measured) -> int:
     found = measured.get(id(value))
     if found is None:
         inside = value.values() if isinstance(value, dict) else value
-        found = measured[id(value)] = value, len(value) + sum([_size_of(each, measured) for each in inside])
+        content = sum([_size_of(each, measured) for each in inside])
+        found = measured[id(value)] = value, _OF_CONTAINER + _OF_ITEM * len(value) + content
     return found[1]
 
 
