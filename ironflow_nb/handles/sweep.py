@@ -101,18 +101,21 @@ class Sweep:
     def states(self) -> list[tuple[RunRow | None, RunStatus]]:
         """Return the run and the status of each row, of one moment."""
         ids = [row.run_id for row in self._rows if row.run_id is not None]
+        known = set(self._engine.sessions)  # before reading: one that ends is written before it is forgotten
         with self._engine.reading() as reader:
             found = {run.run_id: run for run in reader.runs(Select(run_ids=ids))} if ids else {}
             statuses = statuses_of(self._engine, reader, list(found.values()))
-        return [self._state(row, found, statuses) for row in self._rows]
+        return [self._state(row, found, statuses, known) for row in self._rows]
 
     def _state(
-        self, row: SweptRow, found: dict[RunId, RunRow], statuses: dict[RunId, RunStatus]
+        self, row: SweptRow, found: dict[RunId, RunRow], statuses: dict[RunId, RunStatus], known: set[RunId]
     ) -> tuple[RunRow | None, RunStatus]:
         if row.run_id in found:
             return found[row.run_id], statuses[row.run_id]
         if row.error is not None:
             return None, RunStatus.FAILED
+        if row.run_id is not None and row.run_id not in known and row.number not in self._at_work:
+            return None, RunStatus.CANCELLED  # its run was deleted
         return None, RunStatus.PENDING if row.run_id is None else RunStatus.RUNNING
 
     @property

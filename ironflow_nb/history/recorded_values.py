@@ -14,7 +14,8 @@ from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import InputsNotStored, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import CLOSURE, Engine, unwrapped
 from ironflow_nb.history.lookup import resolve_step
-from ironflow_nb.values.codecs import JSON, NOT_KEPT, REFERENCE, input_references
+from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.codecs import JSON, NOT_KEPT, REDACTED, REFERENCE, input_references
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord
 from ironflow_nb.values.tagged import TAG, Tree, untag
 
@@ -177,7 +178,7 @@ def read_output(engine: Engine, row: StepRow) -> Any:
     """
     assert row.output_id is not None
     with engine.reading() as reader:
-        stored = reader.values([row.output_id], of=[row.row_key]).get(row.output_id)
+        stored = reader.values([row.output_id], of=[row.row_key]).get(row.output_id) or _marker(reader, row)
     if stored is None:
         raise ValueUnreadable(
             f"the output of {row.step} of run {row.run_id} is missing in the journal; put that back from a copy",
@@ -189,6 +190,14 @@ def read_output(engine: Engine, row: StepRow) -> Any:
     except ValueUnreadable as error:
         error.add_note(f"It is the recorded result of {row.step} in run {row.run_id}.")
         raise
+
+
+def _marker(reader: Reader, row: StepRow) -> StoredValue | None:
+    """Return what stands in the place of the output now, if it was redacted: the row may be one of the past."""
+    found = (each.output_id for each in reader.steps(Select(run_ids=[row.run_id])) if each.row_key == row.row_key)
+    now = next(found, None)
+    stored = None if now is None else reader.values([now]).get(now)
+    return stored if stored is not None and stored.codec == REDACTED else None
 
 
 def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:

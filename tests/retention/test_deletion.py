@@ -257,3 +257,13 @@ def test_a_step_that_failed_can_be_deleted(engine: iron.Engine) -> None:
     run.wait(timeout_s=30)
     run.delete()
     assert values_of(Path(engine.journal.location)) == set()
+
+
+def test_a_row_of_a_sweep_whose_run_was_deleted_is_over(engine: iron.Engine) -> None:
+    sweep = flows.child.sweep([{"n": n} for n in range(3)])
+    sweep.wait()
+    iron.get_run(sweep.frame()["run_id"][1]).delete()
+    assert list(sweep.frame()["status"]) == ["completed", "cancelled", "completed"]
+    assert list(sweep.frame()["result"].fillna(0)) == [4000, 0, 4000]
+    sweep.retry().wait()
+    assert len(iron.runs()) == 2

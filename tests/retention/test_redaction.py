@@ -111,6 +111,15 @@ def test_the_result_of_a_flow_is_redacted_with_its_step(engine: iron.Engine, pat
     assert "redacted by" in iron.runs()["output"][0]
 
 
+def test_the_past_says_so_too(engine: iron.Engine) -> None:
+    run = call(child, 300)
+    before = run.at(int(run.events()["version"].max()))
+    run.redact(card, reason="private")
+    for snapshot in (before, run.at(before.version), run.at(-1)):
+        with pytest.raises(ValueUnreadable, match=r"redacted and is gone for ever.*private"):
+            snapshot.value(card)
+
+
 def test_a_result_for_all_runs_is_computed_again(engine: iron.Engine) -> None:
     first, second = call(child, 300), call(child, 300)
     assert PERFORMED == ["card"]
