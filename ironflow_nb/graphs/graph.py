@@ -383,6 +383,7 @@ class Graph(GraphDiagramMixin, Runnable):
             name=self.name,
             definition_id=self._stored_id(),
             define=self._stored_definition,
+            is_text=True,
             arguments={"input": given},
             policy=self.policy,
             define_steps=self.define_steps,

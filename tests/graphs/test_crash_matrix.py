@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+import ironflow_nb as iron
 from ironflow_nb.graphs.graph import Graph
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.crash_everywhere import crash_everywhere
 from ironflow_nb.testing.memory_journal import MemoryJournal
+from ironflow_nb.testing.process_death import AFTER, Died, DyingJournal, abandon, process_on
 from tests.graphs.playing import Node, graph_of
+from tests.triggers.conftest import forgotten_definitions
 
 pytestmark = pytest.mark.crash
 
@@ -147,3 +153,23 @@ def test_nothing_finished_is_lost_or_done_again(make: Callable[[], Graph], durab
 def test_the_journal_in_memory_is_as_good(make: Callable[[], Graph]) -> None:
     found = crash_everywhere(make(), {}, journal=MemoryJournal, before_each=OUTSIDE.tried.clear)
     assert len(found) >= 4
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "one"}], ids=["without a key", "with a key"])
+def test_a_process_that_does_not_define_a_graph_continues_it_whose_process_died_after_its_first_commit(
+    options: dict[str, str],
+) -> None:
+    journal, clock = MemoryJournal(), SimClock()
+    dying = DyingJournal(journal, at_commit=1, moment=AFTER)
+    with forgotten_definitions():
+        nodes = [{"id": "a", "transform": "{{ `1` }}"}, {"id": "b", "transform": "{{ a }}"}]
+        graph = graph_of(*nodes, name="first_commit")
+        with process_on(dying, Durability.PROCESS, clock) as engine:
+            with suppress(Died):
+                graph.options(**options)()
+            abandon(engine)
+            journal.release(engine.owner)
+    assert dying.is_dead
+    with process_on(journal, Durability.PROCESS, clock):
+        [run_id] = iron.runs()["run_id"]
+        assert iron.resume(run_id).result() == 1

@@ -83,7 +83,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call: of which definition, with which arguments, under which policy.
 
     `define` gives what the journal is to keep of the definition; it takes a while, so it is not called before the
-    first step has run.
+    first step has run, unless the definition `is_text`: that is written when the run begins.
 
     `run_id` asks to continue that very run instead of looking for one to join, under `options`. A child has a `parent`
     run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
@@ -109,6 +109,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: ResumeOptions = NONE
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
+    is_text: bool = False
     function: Callable[..., Any] | None = None
     new_adviser: Callable[..., Adviser] | None = None
     notes_end: bool = True

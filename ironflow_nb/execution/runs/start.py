@@ -267,6 +267,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         writer.commit(begun, PendingEvent(RunDetached(asked_by=access.owner)))
         assert writer.row is not None
         return writer.row
+    _add_text(engine, request, storage, writer)  # other processes have it from the journal only
     results = () if request.fork is None else request.fork.results
     if policy.key is None and request.parent is None and request.fork is None:
         writer.defer(begun)
@@ -281,6 +282,11 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     session = Session(writer, replayer, storage, start_performer=engine.start_performer, desk=engine.lanes)
     _look_after(engine, session, request)
     return session
+
+
+def _add_text(engine: Engine, request: RunRequest, storage: RunStorage, writer: RunWriter) -> None:
+    if request.is_text and request.definition_id not in engine.access.defined:
+        writer.define(storage.definition(request.define()))
 
 
 def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredValue]:
@@ -387,6 +393,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         writer.post(DONE)
     is_takeover = run.status is not was and run.owner is not None
     continued = _continuation(engine, request, call, writer.durability, worked_s, is_takeover=is_takeover)
+    _add_text(engine, request, _storage(engine, request), writer)
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
