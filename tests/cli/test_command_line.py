@@ -291,7 +291,8 @@ def test_kinds_of_nodes_are_listed() -> None:
 
 
 def test_settings_of_a_folder_are_the_defaults_of_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IRONFLOW_DB", raising=False)
+    monkeypatch.setenv("IRONFLOW_DB", "")  # so that it is taken back at the end
+    monkeypatch.delenv("IRONFLOW_DB")
     (tmp_path / "ironflow.toml").write_text('journal = "runs.db"\n[list]\nlimit = 3\n')
     assert read_settings(command_line.commands, tmp_path) == {"list": {"limit": 3}}
     assert os.environ["IRONFLOW_DB"] == str(tmp_path / "runs.db")

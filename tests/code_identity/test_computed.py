@@ -13,7 +13,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from ironflow_nb.code_identity.code_parts import compare
+from ironflow_nb.code_identity.code_parts import changed_parts
 from ironflow_nb.code_identity.referenced_values import explained
 from tests.code_identity.tracked import track
 
@@ -84,7 +84,7 @@ def why(function: Any, owner: Any, name: str) -> str:
     """Return the reason why the code of the function is another one where the constant has another value."""
     before = track(function)
     setattr(owner, name, "another")
-    (change,) = compare(before.parts, track(function).parts)
+    (change,) = changed_parts(before.parts, track(function).parts)
     return explained(change)
 
 
@@ -119,7 +119,7 @@ def test_in_a_notebook_the_last_cell_that_gives_the_name_tells() -> None:
             assert shell.run_cell(cell).success
         before = track(shell.user_ns["of_value"])
         shell.run_cell("VALUE = time.time()")
-        (change,) = compare(before.parts, track(shell.user_ns["of_value"]).parts)
+        (change,) = changed_parts(before.parts, track(shell.user_ns["of_value"]).parts)
         assert ", computed from `time.time()` (" in explained(change)
     finally:
         InteractiveShell.clear_instance()

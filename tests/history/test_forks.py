@@ -12,7 +12,7 @@ from ironflow_nb import flow, step
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Select
 from tests.conftest import Lab
-from tests.history.test_edits import (
+from tests.history.test_edited_runs import (
     LIMIT_S,
     awaited,
     calls,

@@ -28,17 +28,36 @@ class Disturbed:
         self.statements: list[str] = []
 
     def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        return self.disturbed(statement, lambda: self._connection.execute(statement, *parameters))
+
+    def cursor(self) -> DisturbedCursor:
+        return DisturbedCursor(self, self._connection.cursor())
+
+    def disturbed(self, statement: str, execute: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
         self.statements.append(statement)
         is_disturbed = self._when(len(self.statements) - 1, statement)
         if is_disturbed and not self._after:
             raise self._error
-        cursor = self._connection.execute(statement, *parameters)
+        cursor = execute()
         if is_disturbed:
             raise self._error
         return cursor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
+
+
+class DisturbedCursor:
+    """A cursor of such a connection."""
+
+    def __init__(self, connection: Disturbed, cursor: sqlite3.Cursor) -> None:
+        self._connection, self._cursor = connection, cursor
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        return self._connection.disturbed(statement, lambda: self._cursor.execute(statement, *parameters))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
 
 
 @pytest.fixture
