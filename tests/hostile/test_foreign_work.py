@@ -79,6 +79,9 @@ def placed(order: dict[str, int]) -> str:
     return work("placed")
 
 
+REGISTRY.forget("flow", placed.name)  # its event would begin runs of other tests
+
+
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Leave a journal of somebody else whose process was killed; return its runs by the names of their flows."""
@@ -86,6 +89,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     GATE.renew()
     monkeypatch.setenv("IRONFLOW_KEY", "the key of somebody else")
     engine = engine_on(tmp_path)
+    REGISTRY.define(placed)
     with REGISTRY.replaced(engine):
         runs = [waiting.start(), asking.start(), dying.start(), undone.start(), detached.start("detached", detach=True)]
         until(lambda: "dying" in DONE and "undo to be undone" in DONE and len(iron.waiting()))
@@ -103,6 +107,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     REGISTRY.define(placed)
     DONE.clear()
     yield found
+    REGISTRY.forget("flow", placed.name)
     GATE.set()
 
 
