@@ -53,7 +53,7 @@ def waiting() -> Any:
 
 @flow
 async def sleeping() -> Any:
-    await iron.aio.sleep(0.2)
+    await iron.aio.sleep(2)
     return await work.submit("slept")
 
 
@@ -100,7 +100,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
         placed.schedule(every_s=0.1, args=({"id": 2},))
         runs[0].signal("go", "on")
         runs.append(sleeping.start())
-        until(lambda: len(iron.steps(flow=sleeping)))
+        until(lambda: iron.runs(flow=sleeping)["status"].tolist() == ["waiting"])  # one at work is not gone on with
         found = {name.rpartition(".")[2]: run_id for run_id, name in iron.runs()[["run_id", "name"]].to_numpy()}
         killed(engine)
     monkeypatch.setenv("IRONFLOW_KEY", "my own key")
@@ -115,6 +115,8 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 def test_neither_a_kernel_nor_a_worker_goes_on_with_it(
     theirs: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with iron.open(tmp_path / "journal.db", read_only=True):
+        until(lambda: (iron.work().query("kind == 'sleep'")["state"] == "due").all())
     engine, _ = worker_on(tmp_path)
     with REGISTRY.replaced(engine):
         watch_what_is_due(engine)
