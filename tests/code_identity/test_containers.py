@@ -205,7 +205,7 @@ def add(x): return x + 1
 class Box:
     def open(self, x): return x + 2
 class Way(enum.Enum):
-    PARTIAL = functools.partial(add)
+    PARTIAL = enum.member(functools.partial(add))
     SEVERAL = (add, "up")
     KIND = (Box,)
 class Speaking(enum.Enum):
