@@ -113,6 +113,7 @@ class Engine:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
         if not self.sessions:
+            STREAMS.forget(self)
             STREAMS.release(is_main=self.threads.is_main())
 
     def wake_with(self, make: Callable[[Engine], LooksForWaits], *, replaces: bool = False) -> None:
@@ -256,6 +257,7 @@ class Engine:
         if self._background.waker is not None and not self.access.is_closed:
             with suppress(IronflowError):
                 self._background.waker.finish()
+        STREAMS.forget(self)
         STREAMS.release(is_main=self.threads.is_main())
         self._background.stop()
         if self._loop is not None:

@@ -63,7 +63,7 @@ class Simulator:
 
     def start(self, body: Callable[[SimProcess], None]) -> SimProcess:
         """Start a process. Its main thread runs the body; the process ends with it."""
-        if self._is_played:
+        if self._is_played or self.trouble is not None:  # after a deadlock, its dead processes start no more
             raise Died
         process = SimProcess(self)
         self._processes.append(process)

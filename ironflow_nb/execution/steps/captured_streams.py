@@ -123,6 +123,12 @@ class CapturedStreams:
     def _copy(self, name: str, stream: Any) -> None:
         setattr(sys, name, HeardStream(stream, partial(self._hear, name)))
 
+    def forget(self, user: Hearer) -> None:
+        """Ask that user no longer, which has no runs now."""
+        self._users.pop(id(user), None)
+        if user.has_runs:  # another thread has begun one, perhaps before the line above
+            self._users[id(user)] = user
+
     def release(self, *, is_main: bool) -> None:
         """Give the streams back if no user has runs, and that is the main thread."""
         if self._is_used() or not is_main:
