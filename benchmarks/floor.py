@@ -20,8 +20,8 @@ import msgspec
 
 from ironflow_nb.journal.sqlite_file import LOG_LIMIT, STATEMENT_CACHE
 
-PAGES_BETWEEN: Final = 3000
-"""Pages of the log after which SQLite writes it back: those of `CHANGES_BETWEEN` rows of a journal."""
+PAGES_BETWEEN: Final = {"power": 660, "process": 3000}
+"""Pages of the log after which SQLite writes it back: those of as many rows as a journal writes between."""
 PAYLOAD: Final = 220  # bytes of one step's inline value
 ADD: Final = "INSERT INTO rows (step, data) VALUES (?, ?)"
 
@@ -35,7 +35,7 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     connection.execute("PRAGMA fullfsync=ON")  # where the system knows a weaker sync, on macOS
     connection.execute("PRAGMA checkpoint_fullfsync=ON")
     connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_BETWEEN}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_BETWEEN[durability]}")
     connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
     connection.execute("CREATE TABLE rows (position INTEGER PRIMARY KEY, step TEXT, data BLOB)")
     return connection

@@ -81,7 +81,8 @@ class SqliteJournal(DatabaseJournal):
 
     def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         connection = self._writer()
-        if self._log is not None and self._log.is_long(connection, self.n_bytes):
+        is_synced = durability is Durability.POWER
+        if self._log is not None and self._log.is_long(connection, self.n_bytes, is_synced=is_synced):
             self._log.write_back(connection, self.n_bytes)
         if durability is not None and self._synchronous is not durability:
             connection.execute(f"PRAGMA synchronous={self._levels[durability]}")

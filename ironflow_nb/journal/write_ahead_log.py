@@ -19,6 +19,8 @@ from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader
 
 CHANGES_BETWEEN: Final = 1800
 """Changed rows after which the log is written back, with 4 kB of values as one row: 12 to 15 MB, below `LOG_LIMIT`."""
+CHANGES_BETWEEN_SYNCED: Final = 400
+"""The same where every commit is synced: to sync a log that grows takes twice as long as to sync one that is reused."""
 CHANGES_WHEN_READ: Final = 100
 """The same while a reader uses the log, which is not started anew before the reader has ended."""
 _PAGE: Final = 4096
@@ -43,25 +45,27 @@ class WriteAheadLog:
         self._opened = {file: found for file in (self._log, self._shared) if (found := look_at(file)) is not None}
         self.name, self.known = str(self._log), self._opened.get(self._log)
         self.size = 0 if self.known is None else self.known.st_size
-        self._began_at, self._n_bytes = connection.total_changes, 0
+        self._began_at, self._n_bytes, self._is_read = connection.total_changes, 0, False
 
-    def is_long(self, connection: sqlite3.Connection, n_bytes: int) -> bool:
+    def is_long(self, connection: sqlite3.Connection, n_bytes: int, *, is_synced: bool) -> bool:
         """Return True if so much was written since the last time that the log should be written back.
 
-        `n_bytes` is the size of all values that were written through the connection.
+        `n_bytes` is the size of all values that were written through the connection; the next commit `is_synced`.
         """
+        most = CHANGES_WHEN_READ if self._is_read else CHANGES_BETWEEN
+        if is_synced:
+            most = min(most, CHANGES_BETWEEN_SYNCED)
         n_changes = connection.total_changes - self._began_at
-        return self.known is not None and n_changes + (n_bytes - self._n_bytes) // _PAGE > CHANGES_BETWEEN
+        return self.known is not None and n_changes + (n_bytes - self._n_bytes) // _PAGE > most
 
     def write_back(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Write the log into the journal, as far as no reader needs it. The rest waits for the next time."""
         connection.execute("BEGIN IMMEDIATE")  # the write lock: nobody starts the log anew meanwhile
         try:
-            is_whole = _is_written_back(self._path)
+            self._is_read = not _is_written_back(self._path)
         finally:
             connection.execute("ROLLBACK")
-        left = CHANGES_BETWEEN if is_whole else CHANGES_WHEN_READ
-        self._began_at, self._n_bytes = connection.total_changes - CHANGES_BETWEEN + left, n_bytes
+        self._began_at, self._n_bytes = connection.total_changes, n_bytes
 
     def trouble(self) -> str | None:
         """Return what happened to the log, if SQLite writes to a log that nobody will find or can read; else None."""

@@ -75,7 +75,8 @@ def first_words(statement: str) -> str:
 @pytest.fixture(params=list(Durability))
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine without its worker, which commits by time, and whose log is never long enough to be written back."""
-    monkeypatch.setattr(write_ahead_log, "CHANGES_BETWEEN", 10**9)
+    for most in ("CHANGES_BETWEEN", "CHANGES_BETWEEN_SYNCED"):
+        monkeypatch.setattr(write_ahead_log, most, 10**9)
     with process_on(SqliteJournal(tmp_path / "journal.db"), request.param) as made:
         sequential.options(fresh=True)(1)
         yield made

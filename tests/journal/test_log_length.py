@@ -1,0 +1,36 @@
+"""How long the write-ahead log of a journal becomes: a synced commit is cheap where the file does not grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.journal.sqlite_file import LOG_LIMIT
+
+MEGABYTE = 1024 * 1024
+
+
+@step
+def double(number: int) -> int:
+    return 2 * number
+
+
+@flow
+def work(n_steps: int) -> int:
+    return sum(double(number) for number in range(n_steps))
+
+
+def length_of_log(path: Path, durability: str) -> int:
+    """Return the bytes of the log after 1,500 steps."""
+    with iron.open(path, durability=durability):
+        work(1500)
+        return path.with_name(f"{path.name}-wal").stat().st_size
+
+
+def test_the_log_of_synced_commits_is_soon_used_again(tmp_path: Path) -> None:
+    assert MEGABYTE < length_of_log(tmp_path / "journal.db", "power") < 4 * MEGABYTE
+
+
+def test_the_log_of_other_commits_is_written_back_seldom(tmp_path: Path) -> None:
+    assert 8 * MEGABYTE < length_of_log(tmp_path / "journal.db", "process") < LOG_LIMIT
