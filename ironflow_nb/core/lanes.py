@@ -46,6 +46,11 @@ class Demand(msgspec.Struct, frozen=True):
         return f"{self.lane} ({self.key})" if self.key else self.lane
 
     @property
+    def of_any_key(self) -> Demand:
+        """The same without the key: a lane has the same numbers for every key."""
+        return msgspec.structs.replace(self, key="")
+
+    @property
     def numbers(self) -> str:
         """The numbers of the lane in words."""
         limit = "" if self.limit is None else f"limit={self.limit}"

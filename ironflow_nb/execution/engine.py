@@ -79,6 +79,8 @@ class Engine:
         self.interrupts = INTERRUPTS
         self.awaited = AwaitedRuns()
         self.sessions: dict[RunId, Session] = {}
+        self._at_work: dict[RunId, Session] = {}
+        """The sessions that may have something to commit: all but those that are only queued."""
         self.joins_by_default = execution is not None
         self.execution = execution or CellExecution(self.access.owner, lambda: entropy(6).hex(), self.threads.is_main)
         self.is_interactive = is_interactive
@@ -107,11 +109,18 @@ class Engine:
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
         self._background.look_after(session)
+        self.note_at_work(session)
         STREAMS.use(self)
+
+    def note_at_work(self, session: Session) -> None:
+        """Note that a session may have something to commit, and is no longer only queued."""
+        self._at_work[session.run_id] = session
 
     def close_session(self, session: Session) -> None:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
+        if self.sessions.get(session.run_id) is not session:
+            self._leave_out(session)
         if not self.sessions:
             STREAMS.forget(self)
             STREAMS.release(is_main=self.threads.is_main())
@@ -127,14 +136,22 @@ class Engine:
 
     def flush(self) -> None:
         """Commit what the background thread would commit next."""
-        for session in list(self.sessions.values()):
-            if session.is_only_queued:
+        for session in list(self._at_work.values()):
+            if session.is_only_queued or self.sessions.get(session.run_id) is not session:
+                self._leave_out(session)
                 continue
             telemetry = session.writer.telemetry
             has_reports = telemetry is not None and telemetry.hasten()
             if session.writer.is_pending or session.in_flight() or has_reports:
                 with suppress(RunTakenOver):
                     session.flush()
+
+    def _leave_out(self, session: Session) -> None:
+        """Commit no more of a session that is over or only queued: of thousands of these each start would ask each."""
+        if self._at_work.get(session.run_id) is session:
+            del self._at_work[session.run_id]
+        if not session.is_only_queued and self.sessions.get(session.run_id) is session:
+            self._at_work[session.run_id] = session  # it has begun meanwhile, before the line above
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:

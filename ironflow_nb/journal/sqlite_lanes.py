@@ -21,8 +21,8 @@ def lane_places(connection: sqlite3.Connection, lanes: Collection[LaneKey] | Non
     """See the port."""
     if lanes is None:
         return list(LANE_PLACES.find(connection, "ORDER BY ask_id, lane"))
-    first = f"{_IN_LANE} NULL ORDER BY priority DESC, ask_id LIMIT {MOST_WAITING}"
-    ids = {place.ask_id for lane in lanes for place in LANE_PLACES.find(connection, first, lane)}
+    first = f"SELECT ask_id FROM lane_places {_IN_LANE} NULL ORDER BY priority DESC, ask_id LIMIT {MOST_WAITING}"
+    ids = {ask_id for lane in lanes for (ask_id,) in connection.execute(first, lane)}
     of_asks = "WHERE ask_id IN (SELECT value FROM json_each(?))"
     waiting = list(LANE_PLACES.find(connection, of_asks, (json_list(ids),)))
     concerned = {*lanes, *(place.lane_key for place in waiting)}

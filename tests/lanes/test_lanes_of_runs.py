@@ -15,9 +15,10 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.ports import MOST_WAITING, Durability
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.lanes.conftest import Room, places, until
+from tests.walks import walked
 
 ROOM: list[Room] = []
 
@@ -69,6 +70,52 @@ def test_queued_runs_are_passed_over_by_the_engine_until_they_begin_or_are_stopp
     room.door.set()
     assert [run.result() for run in runs[:4]] == [0, 1, 2, 3]
     assert runs[4].resume().result() == 4
+
+
+def test_a_start_looks_at_no_run_that_is_only_queued(engine: Engine, room: Room) -> None:
+    room.door.clear()
+    runs = [one.start(n) for n in range(2)]
+    n_calls = []
+    for _ in range(2):
+        with walked() as walk:
+            runs += [one.start(n) for n in range(30)]
+        n_calls.append(sum(function.endswith("is_only_queued") for _, function in walk.entered))
+    assert max(n_calls) <= 30 * 8  # two that are at work, the one before, and itself
+    for run in runs:
+        run.cancel()
+    room.door.set()
+    until(lambda: places(engine) == [])
+
+
+def test_a_start_reads_no_more_of_a_long_queue_than_of_a_short_one(engine: Engine, room: Room) -> None:
+    room.door.clear()
+    runs = [one.start(n) for n in range(MOST_WAITING + 5)]
+    connection, n_hundreds = engine.journal._writer(), []  # type: ignore[attr-defined]
+    for n_runs in (10, MOST_WAITING, 10):
+        found: list[int] = []
+        with engine.access.lock:
+            connection.set_progress_handler(lambda found=found: found.append(threading.get_ident()), 100)
+        runs += [one.start(n) for n in range(n_runs)]
+        n_hundreds.append(found.count(threading.get_ident()))  # instructions of SQLite for this thread
+    with engine.access.lock:
+        connection.set_progress_handler(None, 0)
+    assert n_hundreds[2] <= 1.1 * n_hundreds[0]
+    for run in runs:
+        run.cancel()
+    room.door.set()
+    until(lambda: places(engine) == [])
+
+
+def test_what_a_queued_run_has_to_say_is_written_before_history_is_read(engine: Engine, room: Room) -> None:
+    room.door.clear()
+    runs = [one.start(n) for n in range(4)]
+    engine.flush()
+    assert [run.status for run in runs] == ["running"] * 2 + ["pending"] * 2
+    runs[3].cancel()
+    until(lambda: runs[3].status == "cancelled")
+    room.door.set()
+    assert [run.result() for run in runs[:3]] == [0, 1, 2]
+    assert [len(run.steps()) for run in runs[:3]] == [1, 1, 1]
 
 
 def test_of_those_who_wait_the_highest_priority_is_first_then_the_order_of_starts(engine: Engine, room: Room) -> None:

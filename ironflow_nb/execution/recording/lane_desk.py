@@ -32,6 +32,7 @@ class Ask:
     def __init__(self, places: Sequence[LanePlace], when_given: Callable[[], None]) -> None:
         self.ask_id = places[0].ask_id
         self.lanes = [place.lane_key for place in places]
+        self.numbers = [place.demand.of_any_key for place in places]
         self.when_given = when_given
         self.is_given = False
         self.due_s = math.inf
@@ -55,6 +56,7 @@ class LaneDesk:
         self._access = access
         self._waiting: dict[int, Ask] = {}
         self._wanted: Counter[LaneKey] = Counter()
+        self._numbers: Counter[Demand] = Counter()
         self._left: dict[int, Ask] = {}
         self.max_steps: int | None = None
         self.max_runs: int | None = None
@@ -149,6 +151,7 @@ class LaneDesk:
         for ask in asked:
             self._waiting[ask.ask_id] = ask
             self._wanted.update(ask.lanes)
+            self._numbers.update(ask.numbers)
         for ask_id in looks[0].change.left:
             self._left.pop(ask_id, None)
         self._note_due(looks[0])
@@ -163,6 +166,7 @@ class LaneDesk:
             self._wanted[lane] -= 1
             if not self._wanted[lane]:
                 del self._wanted[lane]
+        self._numbers -= Counter(ask.numbers)
         return ask
 
     def _note_due(self, look: _Look) -> None:
@@ -201,7 +205,9 @@ class LaneDesk:
         self, reader: Reader, demands: Sequence[Demand], run_id: RunId, step: StepRef | None
     ) -> None:
         for demand in demands:
-            other = None if demand.lane.startswith(OWN_LANE) else reader.other_demand(demand)
+            # Nobody comes into a lane with other numbers than one that waits there has; to look reads the whole lane.
+            is_known = demand.lane.startswith(OWN_LANE) or demand.of_any_key in self._numbers
+            other = None if is_known else reader.other_demand(demand)
             if other is not None and not self._gone(reader, [other]):
                 raise DefinitionError(
                     f"lane {demand.lane!r} has {demand.numbers} for {step or 'the flow'} of run {run_id}, and "

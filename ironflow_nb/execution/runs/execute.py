@@ -199,6 +199,7 @@ def run_in_background(engine: Engine, session: Session, body: FlowCall) -> None:
 
 
 def _started(engine: Engine, session: Session, body: FlowCall, context: contextvars.Context) -> None:
+    engine.note_at_work(session)
     if is_async(body):
         with _handed_over(engine, session):
             context.run(engine.spawn, run_on_loop(engine, session, body))
