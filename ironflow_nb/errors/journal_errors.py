@@ -1,0 +1,60 @@
+"""Errors of journals, and of the engine that has one open."""
+
+from __future__ import annotations
+
+import errno as _errno
+from pathlib import Path
+
+from ironflow_nb.errors.root_error import IronflowError
+
+
+class JournalError(IronflowError, OSError):
+    """The journal could not be opened, read or written."""
+
+    path: Path | None = None
+    errno: int | None = None
+
+
+class NotAJournal(JournalError):
+    """The path is something else than a journal: a folder, another kind of file, another application's database."""
+
+
+class JournalTooNew(JournalError):
+    """The journal was written by a newer version of ironflow_nb."""
+
+    schema: int
+
+
+class JournalReadOnly(JournalError, PermissionError):
+    """A write was asked of a journal that can only be read."""
+
+
+class JournalBusy(JournalError, TimeoutError):
+    """Another process held the write lock of the journal for too long."""
+
+    pids: list[int]
+
+
+class JournalFull(JournalError):
+    """There is no space left for the journal: the disk is full, or a quota or limit is reached."""
+
+    errno: int | None = _errno.ENOSPC
+
+
+class JournalConflict(JournalError):
+    """The next version of a run was already taken: somebody else appends to it."""
+
+    run_id: str | None = None
+    name: str | None = None
+
+
+class JournalCorrupt(JournalError):
+    """A row of the journal can't be what the package wrote; `damaged` has a message for each run with such rows."""
+
+    run_id: str | None = None
+    event_type: str | None = None
+    damaged: dict[str, str] | None = None
+
+
+class EngineClosed(IronflowError, RuntimeError):
+    """The engine was closed, or belongs to the process that this one was forked from."""
