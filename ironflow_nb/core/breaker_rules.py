@@ -133,4 +133,6 @@ def asked_with(state: BreakerState | None, rule: BreakerRule, owner: str, now: i
     open_s = seconds(rule.open_s)
     if state is None:
         return BreakerState(name=rule.name, failures=rule.failures, open_s=open_s, owner=owner, changed_at=now)
-    return replace(state, failures=rule.failures, open_s=open_s, owner=owner)
+    # It opened in what is the future now: the clock was set back. It is open from now on, which its next reader finds.
+    opened_at = None if state.opened_at is None else min(state.opened_at, now)
+    return replace(state, failures=rule.failures, open_s=open_s, owner=owner, opened_at=opened_at)

@@ -92,7 +92,7 @@ def time_until(demand: Demand, next_at: int | None, now: int, n_th: int = 1) -> 
     """Return the microseconds until the rate lets the n-th beginning from now take place; `next_at` as in `taken`."""
     if demand.rate is None:
         return 0
-    full_at = max(_clamped(demand, next_at or now, now), now)
+    full_at = max(clamped(demand, next_at or now, now), now)
     return max(0, full_at - now + (n_th - demand.burst) * interval_us(demand.rate))
 
 
@@ -102,10 +102,13 @@ def taken(demand: Demand, next_at: int | None, now: int) -> int:
     The bucket is kept as this one instant (microseconds UTC). An instant in the past, or None, is a full bucket.
     """
     assert demand.rate is not None
-    return max(_clamped(demand, next_at or now, now), now) + interval_us(demand.rate)
+    return max(clamped(demand, next_at or now, now), now) + interval_us(demand.rate)
 
 
-def _clamped(demand: Demand, next_at: int, now: int) -> int:
-    """Return the instant as it can be at most: a clock that was set back prolongs no wait beyond the longest one."""
+def clamped(demand: Demand, next_at: int, now: int) -> int:
+    """Return the instant as it can be at most: a clock that was set back prolongs no wait beyond the longest one.
+
+    That is so if the result is kept. Else each later look finds the longest wait again, until the old time has come.
+    """
     assert demand.rate is not None
     return min(next_at, now + demand.burst * interval_us(demand.rate))

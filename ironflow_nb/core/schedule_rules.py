@@ -68,13 +68,28 @@ class ScheduleRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         if self.at is not None:
             yield from [self.at] if self.at > after else []
         elif self.every is not None:
-            number = max((after - begins_at) // self.every, 0)
+            number = (after - begins_at) // self.every
             while True:
                 number += 1
                 yield begins_at + number * self.every
         else:
             assert self.cron is not None
             yield from _instants_of_cron(self.cron, zone(self.tz), after)
+
+
+def after_set_back(rule: ScheduleRule, begins_at: int, next_at: int, now: int) -> tuple[int, int]:
+    """Return when a schedule begins, and what is next, if its next instant is further away than any can be.
+
+    Then the clock was set back. An interval begins anew, at an instant that it has not named before; a cron expression
+    names instants of the new time, of which those that were fired are known. One instant stays where it is.
+    """
+    if rule.every is not None and next_at > now + rule.every:
+        again_at = now if (now - begins_at) % rule.every else now + 1
+        return again_at, again_at + rule.every
+    if rule.cron is not None:
+        following = rule.following(begins_at, now)
+        return begins_at, next_at if following is None else min(next_at, following)
+    return begins_at, next_at
 
 
 class DueInstants(NamedTuple):

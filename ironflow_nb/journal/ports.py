@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
@@ -19,6 +20,7 @@ from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.wait_rules import NEVER, StartKind
 from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
@@ -154,6 +156,14 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     error_id: ValueId | None = None
     work_id: int | None = None
 
+    def after_set_back(self, now: int) -> QueueItem:
+        """Return it as queued now, if it was queued in what is the future: the clock was set back; it waits as long."""
+        ahead = self.created_at - now
+        if ahead <= 0:
+            return self
+        due_at = now if self.kind == StartKind.SCHEDULE else self.due_at - ahead  # its rule knows what is next
+        return replace(self, created_at=now, due_at=self.due_at if self.due_at == NEVER else min(self.due_at, due_at))
+
     def is_free(self, alive: Collection[str], now: int) -> bool:
         """Return True if nobody holds a lease of it; `alive` are the owners that may live."""
         return self.owner is None or self.owner not in alive or (self.leased_until or 0) <= now
@@ -266,7 +276,7 @@ class QueueSelect(msgspec.Struct, frozen=True, kw_only=True):
     `of` are kinds and names of the runs. `claimable_at`, microseconds UTC, selects items that are due then, not dead,
     and free: without an owner, with a lease that has run out, or with an owner that is not in `alive`. `effects` leaves
     out effects of other names; the key of an effect is its name and id, with a slash between. `without` are the ids of
-    items to leave out.
+    items to leave out. `created_after` is an instant.
     """
 
     of: Collection[tuple[str, str]] | None = None
@@ -278,6 +288,7 @@ class QueueSelect(msgspec.Struct, frozen=True, kw_only=True):
     alive: Collection[str] = ()
     effects: Collection[str] | None = None
     without: Collection[int] = ()
+    created_after: int | None = None
     limit: int | None = None
 
 

@@ -30,6 +30,8 @@ def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[Queue
         )
     if select.without:
         where.append("w.work_id NOT IN (SELECT value FROM json_each(:without))")
+    if select.created_after is not None:
+        where.append("w.created_at > :created_after")
     if select.is_dead is not None:
         where.append(f"w.dead_at IS {'NOT ' if select.is_dead else ''}NULL")
     if select.claimable_at is not None:

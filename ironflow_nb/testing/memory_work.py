@@ -79,6 +79,7 @@ def _fits(work: QueueItem, select: QueueSelect, run: RunRow | None) -> bool:
         and (select.effects is None or work.kind != "effect" or work.key.partition("/")[0] in select.effects)
         and select.key in {None, work.key}
         and work.work_id not in select.without
+        and (select.created_after is None or work.created_at > select.created_after)
         and (select.is_dead is None or (work.dead_at is not None) is select.is_dead)
         and (at is None or (work.dead_at is None and work.due_at <= at and (is_free or (work.leased_until or 0) <= at)))
     )

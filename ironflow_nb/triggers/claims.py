@@ -88,4 +88,4 @@ def failed(engine: Engine, claimed: QueueItem, error: Exception, stored: StoredV
     free = replace(claimed, owner=None, leased_until=None, error_id=stored.value_id)
     if is_last(claimed, error):
         return replace(free, dead_at=now)
-    return replace(free, due_at=now + round(_DELAY_S * 2 ** (claimed.attempts - 1) * 1e6))
+    return replace(free, due_at=now + round(_DELAY_S * 2 ** (claimed.attempts - 1) * 1e6), created_at=now)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plain_text import counted
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.schedule_rules import due_instants
+from ironflow_nb.core.schedule_rules import after_set_back, due_instants
 from ironflow_nb.core.status import CLOSED, RunStatus
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import EngineClosed, InputsNotStored, JournalConflict, JournalError, NotRetryable
@@ -123,6 +123,11 @@ def _fire(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
         settle(engine, claimed, ReplacedItem(claimed=claimed))
         return
     now = engine.clock.now()
+    if schedule.next_at > now:  # its turn was made due, because the clock was set back
+        begins_at, next_at = after_set_back(schedule.read_rule, schedule.created_at, schedule.next_at, now)
+        moved = replace(schedule, created_at=begins_at, next_at=next_at)
+        settle(engine, claimed, ReplacedItem(claimed=claimed, following=queued(moved, now)), moved)
+        return
     due = due_instants(schedule.read_rule, schedule.created_at, schedule.next_at, now)
     moved = replace(
         schedule,

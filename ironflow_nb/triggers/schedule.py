@@ -248,7 +248,8 @@ def schedules(*, engine: Engine | None = None) -> pd.DataFrame:
     instant), tz (the zone of a cron expression), catch_up, next_at (empty if it is paused or has fired its last),
     last_at (the instant that was fired last), is_paused, n_fired, n_missed (instants that passed while no process was
     there to fire, and were not caught up), state (``due``, ``scheduled``, ``paused``, ``ended``, or ``waits for its
-    notebook``: this process does not define the flow), created_at.
+    notebook``: this process does not define the flow), created_at (of an interval, when it began anew after the
+    clock was set back).
 
     Args:
         engine: the journal to read; by default the current one.

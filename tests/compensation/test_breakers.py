@@ -15,6 +15,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.testing.clock import START_AT, SimClock
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
 
@@ -87,6 +88,36 @@ def test_while_it_is_open_calls_wait_and_nothing_fails(lab: Lab, main: Any) -> N
     assert list(iron.breakers()["status"]) == ["closed"]
     assert list(iron.breakers()["n_failed"]) == [0]
     assert api.status == "closed"
+
+
+class SetBackOnce(SimClock):
+    """A clock that is set back by a day as soon as somebody waits after the third call."""
+
+    is_set_back = False
+
+    def set_back(self) -> None:
+        if len(CALLS) == 3 and not self.is_set_back:
+            self.is_set_back = True
+            self.advance(-86400.0)
+
+    def wait(self, *args: Any, **options: Any) -> bool:
+        self.set_back()
+        return super().wait(*args, **options)
+
+    async def wait_on_loop(self, *args: Any, **options: Any) -> bool:
+        self.set_back()
+        return await super().wait_on_loop(*args, **options)
+
+
+@pytest.mark.parametrize("main", [direct, mapped, submitted, awaited])
+def test_it_does_not_wait_for_the_old_time_of_a_clock_that_was_set_back(lab: Lab, main: Any) -> None:
+    clock = lab.simulate_time()
+    clock.__class__ = SetBackOnce
+    SERVICE["n_to_fail"] = 3
+    began_s = clock.monotonic()
+    assert main.start().result() == [1, 2]
+    assert clock.now() < START_AT
+    assert 60.0 <= clock.monotonic() - began_s <= 125.0
 
 
 def test_a_success_forgets_failures_and_what_can_not_be_tried_again_is_none(lab: Lab) -> None:

@@ -194,6 +194,26 @@ def test_no_two_steps_begin_faster_than_their_rate_says(tmp_path: Path) -> None:
         assert all(later - earlier >= 1800.0 - 1e-6 for earlier, later in pairwise(at))
 
 
+def test_a_rate_does_not_wait_for_the_old_time_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    clock = SimClock()
+    at: list[float] = []
+
+    @step(lane=iron.Lane("seldom", rate="60/h"))
+    def work(n: int) -> int:
+        at.append(clock.monotonic())
+        if n == 0:
+            clock.advance(-86400)
+        return n
+
+    @flow
+    def main() -> Any:
+        return [work(n) for n in range(3)]
+
+    with iron.open(tmp_path / "journal.db", clock=clock):
+        assert main() == [0, 1, 2]
+    assert [later - earlier for earlier, later in pairwise(at)] == pytest.approx([60.0, 60.0], abs=1.0)
+
+
 def test_a_step_that_waits_for_its_retry_holds_no_place(engine: Engine, room: Room) -> None:
     @step(lane="one", retries=iron.Retry(attempts=2, delay_s=0.2))
     def work(n: int) -> int:

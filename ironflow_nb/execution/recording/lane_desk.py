@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import RunId, StepRef
-from ironflow_nb.core.lane_rules import LaneKey, LanePlace, taken, turns
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace, clamped, taken, turns
 from ironflow_nb.core.lanes import OWN_LANE, Demand
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
@@ -134,7 +134,7 @@ class LaneDesk:
                 with self._access.current() as reader:  # which keeps nobody from writing
                     found = self._looked(reader, wanted)
                 self._note_due(found)
-                if not (found.given or found.change.left):
+                if not (found.given or found.change.left or any(found.change.full_at.values())):
                     return
             given = self._changed(lambda reader: self._looked(reader, wanted))
         self._tell(given)
@@ -185,7 +185,10 @@ class LaneDesk:
         next_turns = turns(places, rates, now)
         asked = {place.ask_id for place in new}
         given = [ask_id for ask_id in next_turns.now if ask_id in self._waiting or ask_id in asked]
-        full_at = {lane: at for lane, at in rates.items() if at > now}
+        demands = {place.lane_key: place.demand for place in places if place.rate}
+        full_at = {
+            lane: clamped(demands[lane], at, now) if lane in demands else at for lane, at in rates.items() if at > now
+        }
         for place in (place for ask_id in given for place in places if place.ask_id == ask_id and place.rate):
             full_at[place.lane_key] = taken(place.demand, full_at.get(place.lane_key), now)
         put = [replace(place, held_since=now) for place in places if place.ask_id in given]

@@ -16,13 +16,14 @@ from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice
 from ironflow_nb.execution.registry import REGISTRY, StartableDefinition
 from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.journal.ports import QueueItem, Reader, Select
+from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
 
 WOKEN_AT_ONCE: Final = 20
 MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
 _LOOKS_AT_CALLS: Final = 200
+_KINDS: Final = {*WaitKind, *StartKind}
 _FOREIGN_US: Final = 10_000_000
 """The time after which signatures of other users' schedules and events are checked again."""
 _HELD_US: Final = 1_000_000
@@ -39,6 +40,7 @@ class Waker:
         self._engine = engine
         self._found: deque[RunId] = deque()
         self._next_due_at = 0
+        self._looked_at: int | None = None
         self._is_any: bool | None = None
         self._subscribed: dict[str, frozenset[str]] = {}
         self._foreign: set[int | None] = set()
@@ -51,6 +53,10 @@ class Waker:
         Unless something `is_new` in the journal, only the time can have made a difference.
         """
         now = self._engine.clock.now()
+        if self._looked_at is None or now < self._looked_at:
+            self._correct_due_times()
+            self._next_due_at = self._foreign_until = 0
+        self._looked_at = now
         if not self._found:
             if not is_new and now < self._next_due_at:
                 return self._is_any
@@ -71,6 +77,23 @@ class Waker:
                 self._next_due_at = 0
                 return self._wake_some() or True
         return self._wake_some() or self._is_any
+
+    def _correct_due_times(self) -> None:
+        """Queue again, as of now, what was queued in the future: the clock was set back, also before this process."""
+
+        def corrected(reader: Reader) -> list[RunCommit]:
+            now = self._engine.clock.now()
+            late = reader.work(QueueSelect(is_dead=False, created_after=now))
+            return [
+                RunCommit(run_id=item.run_id, events=(), put_work=(item.after_set_back(now),))
+                for item in late
+                if item.owner is None and item.kind in _KINDS
+            ]
+
+        with self._engine.access.current() as reader:
+            is_any = bool(corrected(reader))
+        if is_any:
+            self._engine.access.exchange(corrected, self._engine.durability)
 
     def _find(self, reader: Reader, now: int) -> int:
         """Note the runs that can go on; return when something is due, if nothing happens before."""

@@ -19,30 +19,32 @@ from ironflow_nb.execution.session.run_phase import is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.system import Clock
-from ironflow_nb.journal.ports import QueueItem, Signal
+from ironflow_nb.journal.ports import QueueItem, QueueSelect, Signal
 from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored_value import StoredValue
 
 
 class OpenWait:
-    """One wait; `promise` gets what it gives."""
+    """One wait; `promise` gets what it gives. `due_at` is earlier than in its row if a clock was set back."""
 
-    def __init__(self, attempt: Attempt, wanted: Wanted, row: StepRow, clock: Clock) -> None:
+    def __init__(self, attempt: Attempt, wanted: Wanted, clock: Clock, due_at: int | None) -> None:
+        assert attempt.row is not None
         self.attempt = attempt
         self.wanted = wanted
-        self.row = row
+        self.row = attempt.row
+        self.due_at = due_at
         self.promise = Promise()
         self._clock = clock
         self._due_s = math.inf
-        if row.due_at is not None and not wanted.is_absolute:
-            self._due_s = clock.monotonic() + min(row.due_at - clock.now(), row.due_at - row.started_at) / 1e6
+        if due_at is not None and not wanted.is_absolute:
+            self._due_s = clock.monotonic() + (due_at - clock.now()) / 1e6
 
     @property
     def left_s(self) -> float | None:
         """How long it lasts at most. A clock that was set back prolongs no duration beyond what was asked for."""
-        if self.row.due_at is None:
+        if self.due_at is None:
             return None
-        return min((self.row.due_at - self._clock.now()) / 1e6, self._due_s - self._clock.monotonic())
+        return min((self.due_at - self._clock.now()) / 1e6, self._due_s - self._clock.monotonic())
 
     @property
     def is_due(self) -> bool:
@@ -116,7 +118,7 @@ class OpenWaits:
         """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
         wanted = wanted.of_attempt(attempt.step, attempt.number)
         if attempt.row is not None:
-            wait = OpenWait(attempt, wanted, attempt.row, self._access.clock)
+            wait = OpenWait(attempt, wanted, self._access.clock, self._due_at(attempt.row, wanted))
             self._writer.post(Mail(put_work=self._work(wait)))
         else:
             identity, branch, nth = attempt.call.place
@@ -127,7 +129,7 @@ class OpenWaits:
                 lived_with=self._writer.failures.prove(branch), site=attempt.call.site or "",
             )  # fmt: skip
             row = self._recorded(attempt, started, inputs, wanted)
-            wait = OpenWait(attempt, wanted, row, self._access.clock)
+            wait = OpenWait(attempt, wanted, self._access.clock, row.due_at)
         self._open.append(wait)
         return wait
 
@@ -143,7 +145,20 @@ class OpenWaits:
         return row
 
     def _work(self, wait: OpenWait) -> tuple[QueueItem, ...]:
-        return self._items(wait.row.step, wait.wanted, wait.row.due_at)
+        return self._items(wait.row.step, wait.wanted, wait.due_at)
+
+    def _due_at(self, row: StepRow, wanted: Wanted) -> int | None:
+        """Return when a wait that goes on is due: no later than queued, nor after all of its time from now.
+
+        Both are earlier than in its row if the clock was set back since it began, or since it was queued.
+        """
+        if row.due_at is None or wanted.is_absolute:
+            return row.due_at
+        kind, key = wanted.work_keys(row.step)[0]
+        with self._access.current() as reader:
+            queued = reader.work(QueueSelect(run_ids=[self._writer.run_id], kind=kind, key=key))
+        longest_at = self._access.clock.now() + row.due_at - row.started_at
+        return min(row.due_at, longest_at, *(item.due_at for item in queued))
 
     def _items(self, step: StepRef, wanted: Wanted, due_at: int | None) -> tuple[QueueItem, ...]:
         run_id, now = self._writer.run_id, self._access.clock.now()
