@@ -11,7 +11,8 @@ from typing import Final
 import ironflow_nb as iron
 from benchmarks.samples import Figures
 from benchmarks.steps import sequential
-from ironflow_nb.core.events import RecordedEvent, decode_event
+from ironflow_nb.core.event_codec import decode_event
+from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import fold
 from ironflow_nb.journal.ports import Select

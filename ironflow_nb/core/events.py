@@ -1,22 +1,20 @@
-"""The events of a run, a closed union, and their text in the journal.
+"""The events of a run, a closed union.
 
 An event's own data never holds a value of the user, only ids, digests and counts, so that a value can be redacted
-without a change of history. Ids of values and digests are bytes here, and hex in the text. Version, instant, step and
-attempt of an event are in its `RecordedEvent`, and in columns of the journal.
+without a change of history. Ids of values and digests are bytes here, and hex in the journal. Version, instant, step
+and attempt of an event are in its `RecordedEvent`, and in columns of the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
+from typing import Final, TypeAlias, get_args
 
 import msgspec
-from msgspec.structs import force_setattr, replace
 
-from ironflow_nb.core.event_kinds import Event, NoteEvent, RunChange, StepChange
+from ironflow_nb.core.event_kinds import NoteEvent, RunChange, StepChange
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import EffectOutcome, StepReason
-from ironflow_nb.errors import JournalCorrupt
 
 
 class RunStarted(RunChange, frozen=True):
@@ -447,54 +445,5 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     attempt: int | None = None
 
 
-E = TypeVar("E", bound=Event)
-
 EVENT_TYPES: Final[Mapping[str, type[RunEvent]]] = {kind.__name__: kind for kind in get_args(RunEvent)}
-
-_ENCODER: Final = msgspec.json.Encoder(order="sorted")
-_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
-# The fields that are bytes here and hex in the journal. To evaluate annotations, which are texts, takes milliseconds.
-_BYTES: Final = {
-    kind: [name for name, hint in kind.__annotations__.items() if hint in {"Digest", "ValueId", "ValueId | None"}]
-    for kind in EVENT_TYPES.values()
-    if kind is not DomainEvent
-}
-
-
-def encode_event(event: RunEvent) -> tuple[str, str]:
-    """Return the type of the event as it stands in the journal, and the event as JSON text with sorted keys."""
-    if isinstance(event, DomainEvent):
-        return event.type, _ENCODER.encode(msgspec.json.decode(event.data)).decode()
-    kind, written = type(event), replace(event)  # a copy
-    for name in _BYTES[kind]:
-        content = getattr(event, name)
-        if content:
-            force_setattr(written, name, content.hex())
-    return kind.__name__, _ENCODER.encode(written).decode()
-
-
-def decode_event(type_name: str, data: str) -> RunEvent:
-    """Return the event that was written as `data` under that type.
-
-    Raises:
-        JournalCorrupt: the type is unknown and not a decider's, or the data is no event of it.
-    """
-    try:
-        if "." in type_name:
-            msgspec.json.decode(data)
-            return DomainEvent(type=type_name, data=msgspec.Raw(data.encode()))
-        kind = EVENT_TYPES[type_name]
-        fields = _DECODER.decode(data)
-        for name in _BYTES[kind]:
-            if isinstance(text := fields.get(name), str):
-                fields[name] = bytes.fromhex(text)
-        return msgspec.convert(fields, kind, builtin_types=(bytes,))
-    except KeyError:
-        raise JournalCorrupt(f"unknown event type {type_name!r} in the journal", event_type=type_name) from None
-    except (msgspec.MsgspecError, ValueError) as error:  # of which UnicodeError is one
-        raise JournalCorrupt(f"an event {type_name} can't be read: {error}", event_type=type_name) from error
-
-
-def decode_as(kind: type[E], data: str) -> E:
-    """Return the event of that kind, which is not a decider's own; see `decode_event`."""
-    return cast("E", decode_event(kind.__name__, data))
+"""The class of each type of event, by its name in the journal."""

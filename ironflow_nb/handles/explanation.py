@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.code_identity.code_parts import diff
-from ironflow_nb.core.events import OutputInjected, RunContinued, SessionEnded, SignalReceived, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import OutputInjected, RunContinued, SessionEnded, SignalReceived
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.recorded_steps import RecordedSteps

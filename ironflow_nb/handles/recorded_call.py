@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.code_identity.source import is_user_file
-from ironflow_nb.core.events import RunFailed, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import RunFailed
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import FAILURES, RunStatus

@@ -8,15 +8,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import (
-    ItemsCounted,
-    RunContinued,
-    RunStarted,
-    StepReused,
-    StepStarted,
-    WaitStarted,
-    decode_as,
-)
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, StepReused, StepStarted, WaitStarted
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ironflow_nb.core.events import RecordedEvent, decode_event
+from ironflow_nb.core.event_codec import decode_event
+from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.moments import Moment, Span, located
 from ironflow_nb.core.run_state import RunState, evolve

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ironflow_nb.core.events import RecordedEvent, encode_event
+from ironflow_nb.core.event_codec import encode_event
+from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import Digest, RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import AFTER_FAILURE, StepStarted, decode_event, encode_event
+from ironflow_nb.core.event_codec import decode_event, encode_event
+from ironflow_nb.core.events import AFTER_FAILURE, StepStarted
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId, step_ref
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand

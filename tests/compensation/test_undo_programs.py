@@ -11,7 +11,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.events import CompensationRegistered, CompensationStarted, StepCompensated, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import CompensationRegistered, CompensationStarted, StepCompensated
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.journal.ports import Durability, Journal, Reader, Select
 from ironflow_nb.testing.clock import SimClock

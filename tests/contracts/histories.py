@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ironflow_nb.core.events import (
-    RecordedEvent,
-    RunEvent,
-    RunStarted,
-    StepCompleted,
-    StepFailed,
-    StepStarted,
-    decode_event,
-)
+from ironflow_nb.core.event_codec import decode_event
+from ironflow_nb.core.events import RecordedEvent, RunEvent, RunStarted, StepCompleted, StepFailed, StepStarted
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId, step_ref
 from ironflow_nb.core.run_state import RunRow, RunState, StepRow, evolve, fold
 from ironflow_nb.core.status import RunStatus, StepStatus

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunContinued, RunInterrupted, TimerFired, decode_event
+from ironflow_nb.core.event_codec import decode_event
+from ironflow_nb.core.events import RunContinued, RunInterrupted, TimerFired
 from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict

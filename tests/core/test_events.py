@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ironflow_nb.core.events import EVENT_TYPES, DomainEvent, RunCompleted, StepFailed, decode_event, encode_event
+from ironflow_nb.core.event_codec import decode_event, encode_event
+from ironflow_nb.core.events import EVENT_TYPES, DomainEvent, RunCompleted, StepFailed
 from ironflow_nb.core.identity import Digest, ValueId
 from ironflow_nb.errors import JournalCorrupt
 from tests.core.every_event import KINDS, SAMPLES, any_event

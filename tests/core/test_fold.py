@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
+from ironflow_nb.core.event_codec import decode_event, encode_event
 from ironflow_nb.core.event_kinds import StepChange
-from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event
+from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.run_state import RunState, evolve, fold, observed_failures
 from ironflow_nb.core.status import StepStatus

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from ironflow_nb.core.events import CompensationRegistered, CompensationStarted, StepCompensated, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import CompensationRegistered, CompensationStarted, StepCompensated
 from ironflow_nb.core.identity import ROOT_BRANCH, Digest, RunId, StepRef, step_identity
 from ironflow_nb.core.plain_text import are
 from ironflow_nb.core.replay_decision import OnChange

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
-from ironflow_nb.core.events import EDITS, ChildEdited, CompensationStarted, RunContinued, SessionEnded, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import EDITS, ChildEdited, CompensationStarted, RunContinued, SessionEnded
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import (
     Attach,

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ironflow_nb.core.events import ChildEdited, InjectionUndone, OutputInjected, RecordedEvent, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import ChildEdited, InjectionUndone, OutputInjected, RecordedEvent
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_step
 from ironflow_nb.core.wait_rules import parse_work_key

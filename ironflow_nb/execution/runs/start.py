@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import RunContinued, RunDetached, RunStarted, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import RunContinued, RunDetached, RunStarted
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ironflow_nb.core.events import SignalReceived, decode_as
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import SignalReceived
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import CLOSED, StepStatus
 from ironflow_nb.core.wait_rules import answer_name

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Final
 
-from ironflow_nb.core.events import RecordedEvent, StepReused, StepStarted, decode_event
+from ironflow_nb.core.event_codec import decode_event
+from ironflow_nb.core.events import RecordedEvent, StepReused, StepStarted
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
 from ironflow_nb.core.run_state import RunRow, RunState, StepRow, evolve
