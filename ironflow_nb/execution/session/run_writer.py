@@ -192,24 +192,9 @@ class RunWriter:
         if not (events or steps or cached or self._definitions or reports):
             return rows
         is_run_changed = run is not self.row or self._run is not None
-        values, row_values = _divided_values([*self._deferred, *pending_events])
-        commit = RunCommit(
-            run_id=self.run_id,
-            events=tuple(events),
-            run=run if is_run_changed else None,
-            run_before=self._stored_row,
-            steps=tuple(steps.values()),
-            values=values,
-            row_values=row_values,
-            definitions=tuple(self._definitions),
-            cached=tuple(cached),
-        )
-        if self._n_deaths is not None and run is not None and is_run_changed:
-            mail.append(mail_of_detached(run, self._n_deaths))
-        if mail and events:
-            commit = _with_mail(commit, mail)
+        commit = self._run_commit(events, run if is_run_changed else None, steps, cached, mail, pending_events)
         if reports:
-            commit = replace(commit, additions=reports)
+            commit = replace(commit, additions=(*commit.additions, *reports))
         self.access.append([commit], self.durability if events or steps else Durability.PROCESS)
         # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(events)
@@ -223,6 +208,43 @@ class RunWriter:
         if telemetry is not None and reports:
             telemetry.written(reports)
         return rows
+
+    def _run_commit(
+        self,
+        events: list[RecordedEvent],
+        run: RunRow | None,
+        steps: dict[tuple[StepRef, int], StepRow],
+        cached: list[CachedResult],
+        mail: list[Mail],
+        pending_events: Sequence[PendingEvent],
+    ) -> RunCommit:
+        """Return the transaction; `run` is the row of the run, None if it stays as it is.
+
+        Its values are divided into those that are found by their ids, and those that lie in the rows of the events.
+        """
+        values: list[StoredValue] = []
+        row_values: list[StoredValue] = []
+        for pending in (*self._deferred, *pending_events):
+            field = _VALUE_OF_ROW.get(type(pending.event))
+            # Other runs find a result for all runs by its id.
+            own = None if field is None or pending.cached is not None else getattr(pending.event, field)
+            for value in pending.values:
+                fits = value.size <= ROW_LIMIT and value.mac is None  # as `fits_row`, without a call
+                (row_values if fits and value.value_id == own else values).append(value)
+        commit = RunCommit(
+            run_id=self.run_id,
+            events=tuple(events),
+            run=run,
+            run_before=self._stored_row,
+            steps=tuple(steps.values()),
+            values=tuple(values),
+            row_values=tuple(row_values),
+            definitions=tuple(self._definitions),
+            cached=tuple(cached),
+        )
+        if self._n_deaths is not None and run is not None:
+            mail.append(mail_of_detached(run, self._n_deaths))
+        return _with_mail(commit, mail) if mail and events else commit
 
     def append(self, *events: PendingEvent) -> list[StepRow | None]:
         """Commit for a session, with a second try after an error that the journal does not know.
@@ -342,20 +364,6 @@ class RunWriter:
         """
         attempt = result.performed
         return attempt.continuation is not self.replayer and (attempt.row is None or attempt.child_run_id is not None)
-
-
-def _divided_values(events: Iterable[PendingEvent]) -> tuple[tuple[StoredValue, ...], tuple[StoredValue, ...]]:
-    """Return the values of the events that are found by their ids, and those that lie in the rows of the events."""
-    values: list[StoredValue] = []
-    row_values: list[StoredValue] = []
-    for pending in events:
-        field = _VALUE_OF_ROW.get(type(pending.event))
-        # Other runs find a result for all runs by its id.
-        own = None if field is None or pending.cached is not None else getattr(pending.event, field)
-        for value in pending.values:
-            fits = value.size <= ROW_LIMIT and value.mac is None  # as `fits_row`, without a call
-            (row_values if fits and value.value_id == own else values).append(value)
-    return tuple(values), tuple(row_values)
 
 
 def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:

@@ -14,6 +14,7 @@ from ironflow_nb.core.durations import seconds
 from ironflow_nb.errors import DefinitionError, IronflowError
 from ironflow_nb.execution.session.attempts import Attempt, Promise
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.lane_gate import tell_of_open_gate
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.breaker_rows import ChangedBreaker, breakers_of
 from ironflow_nb.journal.ports import Durability, Reader, RunCommit
@@ -86,11 +87,7 @@ class BreakerGate:
         return self._promise
 
     def _wake(self) -> None:
-        with self._session.lock:
-            if not self._promise.is_done:
-                self._promise.succeed(None)
-        self._session.beside.begin_due()
-        self._session.wakeups.wake()
+        tell_of_open_gate(self._session, self._promise)
 
     def step_back(self) -> None:
         """See `Gate`."""

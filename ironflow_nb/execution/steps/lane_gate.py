@@ -71,11 +71,7 @@ class LaneGate:
         return self._promise
 
     def _given(self) -> None:
-        with self._session.lock:
-            if not self._promise.is_done:
-                self._promise.succeed(None)
-        self._session.beside.begin_due()
-        self._session.wakeups.wake()
+        tell_of_open_gate(self._session, self._promise)
 
     def step_back(self) -> None:
         """See `Gate`."""
@@ -97,6 +93,15 @@ class LaneGate:
         ask, self._ask = self._ask, None
         if ask is not None:
             self._session.desk.leave_soon(ask)
+
+
+def tell_of_open_gate(session: Session, promise: Promise) -> None:
+    """Keep the promise of a gate that may be open now, and begin what was put back at it."""
+    with session.lock:
+        if not promise.is_done:
+            promise.succeed(None)
+    session.beside.begin_due()
+    session.wakeups.wake()
 
 
 def lane_gate_of(session: Session, attempt: Attempt) -> LaneGate | None:
