@@ -144,9 +144,11 @@ class Step(Bindable, Generic[P, R]):
             return call_body(self.fn, args, kwargs)
         if scope.step is not None:
             return call_body(self.fn, args, kwargs)
-        plain_args, plain_kwargs = arguments_of(self.receiver + args, kwargs)
+        given = self.receiver + args if self.receiver else args
+        if kwargs or MapResult in map(type, given):
+            given, kwargs = arguments_of(given, kwargs)  # type: ignore[assignment]
         perform: Callable[..., Any] = durable_calls.call_async if self.spec.is_async else durable_calls.call
-        result: R = perform(self.spec, scope, plain_args, plain_kwargs)
+        result: R = perform(self.spec, scope, given, kwargs)
         return result
 
     @overload

@@ -22,7 +22,7 @@ from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, SignalId, StoredDefinition
 from ironflow_nb.journal.table import Table, columns, insert
 from ironflow_nb.values.codecs import INPUTS, JSON
-from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, verified_content
+from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id, verified_content
 
 S = TypeVar("S", RunStatus, StepStatus)
 
@@ -85,19 +85,20 @@ def row_value(stored: StoredValue) -> str | bytes:
 
 def stored_in_row(key: ValueId, column: str, found: bytes) -> StoredValue:
     """Return the value of that id from its column, which was read as a blob."""
-    content, about = found, _plain(_CODECS[column], found)
-    if found.startswith(_DESCRIBED):
+    codec, content, preview, digest = _CODECS[column], found, None, None
+    type_name = INPUTS if codec == INPUTS else _JSON_TYPES.get(found[:1]) or _number(found)
+    if found[:1] == _DESCRIBED:
         line, _, content = found[1:].partition(b"\n")
         with suppress(msgspec.MsgspecError):  # then the content does not fit its id either
-            about = _DECODER.decode(line)
-    codec, type_name, preview, digest = about
-    return verified_content(StoredValue(key, codec, content, len(content), type_name, preview, digest))
+            codec, type_name, preview, digest = _DECODER.decode(line)
+    content_id = value_id(codec, content)
+    stored = StoredValue(key, codec, content, len(content), type_name, preview, digest)
+    return stored if content_id == key else verified_content(stored, content_id)
 
 
-def _plain(codec: str, content: bytes) -> _About:
-    """Return codec, type, preview and digest of a value of which the row has only the text."""
-    number = "int" if content.lstrip(b"-").isdigit() else "float"
-    return codec, INPUTS if codec == INPUTS else _JSON_TYPES.get(content[:1], number), None, None
+def _number(content: bytes) -> str:
+    """Return the type of a number of which the row has only the text."""
+    return "int" if content.lstrip(b"-").isdigit() else "float"
 
 
 def step_status(run_id: str, text: str) -> StepStatus:

@@ -187,6 +187,8 @@ class ValueCodec:
                 value_id=stored.value_id,
             )
         try:
+            if stored.codec == JSON and _TAG_TEXT not in stored.content:  # most values
+                return _DECODER.decode(stored.content)
             return self._decode(stored)
         except ValueUnreadable:
             raise
@@ -202,8 +204,7 @@ class ValueCodec:
         assert content is not None
         match stored.codec:
             case "json":
-                tree = _DECODER.decode(content)
-                return untag(tree) if _TAG_TEXT in content else tree
+                return untag(_DECODER.decode(content))
             case "bytes":
                 return bytes(content)
             case "npy" | "arrow":

@@ -128,6 +128,11 @@ class Digester:
             ValueNotStorable: see `digest`; the message names the argument.
         """
         try:
+            if is_plain(values):  # as nearly all are
+                return Digested(digest_bytes(CANONICAL.encode(values)))
+        except NOT_PLAIN:
+            pass
+        try:
             return self.digest(values)
         except Exception:
             for name, value in values.items():

@@ -130,9 +130,11 @@ class Replayer:
 
     def _is_finished(self, record: RecordedStep) -> bool:
         latest = record.attempts[-1]
-        if latest.step in self._done_again:
+        if self._done_again and latest.step in self._done_again:
             return True
         code = self._redone.get(latest.name)
+        if code is None and latest.status is StepStatus.COMPLETED and latest.version >= record.discarded_before:
+            return True  # asked of every step at the end of each run
         return (record.completed_with_any_code() if code is None else record.completed(code)) is not None
 
     def note_finished(self, step: StepRef) -> None:
