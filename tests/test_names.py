@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import INNER, dotted, inside, tree
+from tests.test_architecture import INNER, ROOT, dotted, inside, tree
 
 # An error is named for the event that it reports.
 ERRORS_AND_EVENTS = {"RunInterrupted", "RunFailed", "RunCancelled", "StepFailed"}
@@ -38,7 +38,7 @@ METAPHORS = {
 
 # Phrases that a reader has to read twice.
 UNCLEAR = re.compile(
-    r'Tell whether|"""Let |^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|so many\b|rides? with'
+    r'Tell whether|"""Let |^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|[Ss]o many\b|\brides? with'
     r"|of before\b",
     re.MULTILINE,
 )
@@ -90,6 +90,14 @@ def test_no_class_is_named_by_a_metaphor() -> None:
 
 @pytest.mark.parametrize("path", INNER, ids=dotted)
 def test_prose_has_no_unclear_phrase(path: Path) -> None:
+    assert not UNCLEAR.findall(path.read_text())
+
+
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_has_no_unclear_phrase(path: Path) -> None:
     assert not UNCLEAR.findall(path.read_text())
 
 

@@ -151,7 +151,7 @@ OF_TANGLES: Final[Rungs] = (("pygraphviz", by_pygraphviz), ("dot", by_program), 
 """The engines for what goes everywhere: Graphviz crosses fewer lines."""
 
 TANGLED_FROM: Final = 2.0
-"""So many edges a node make a tangle; flows have fewer."""
+"""The number of edges a node above which a picture is a tangle; flows have fewer."""
 
 _UNSIZED: Final = Size(120, 40)
 

@@ -54,7 +54,7 @@ from ironflow_nb.values.stored_value import StoredValue
 _GONE_THROUGH: Final = frozenset({StepReason.CODE_CHANGED, StepReason.CHILD_EDITED})
 """Why a child that is completed is continued, and does of its steps what has to be done."""
 _OWN_FRAMES: Final = 5
-"""So many frames at least lie between the looking for a call site and the code that calls a step."""
+"""The least number of frames between the search for a call site and the code that calls a step."""
 
 
 class ItemSeries(NamedTuple):

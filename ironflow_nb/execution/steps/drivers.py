@@ -181,7 +181,7 @@ class LoopDriver(Driver):
 
 
 class _ScheduledCommit:
-    """Schedules one commit on the loop for all results that are queued until the loop comes to it."""
+    """Schedules one commit on the loop for all results that are queued until the loop runs it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
