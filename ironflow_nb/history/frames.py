@@ -16,6 +16,7 @@ from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.history.lookup import (
     When,
     parse_statuses,
+    row_limit,
     selection_of,
     skip_damaged,
     undamaged_tallies,
@@ -44,6 +45,7 @@ def runs(
     status: str | Collection[str] | None = None,
     since: When = None,
     limit: int | None = None,
+    after: object = None,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Return the runs of the journal, newest first, one row each.
@@ -63,6 +65,8 @@ def runs(
         since: a datetime (local, if it is naive), an ISO text, or a duration before now: ``"7d"``, seconds, a
             timedelta.
         limit: the maximal number of rows; the newest ones are returned.
+        after: a run, or its id: only the runs after it in this order, which began before it. The last run of one page
+            leads to the next: ``iron.runs(limit=100, after=page["run_id"].iloc[-1])``.
         engine: the journal to read; by default the current one.
 
     Raises:
@@ -72,7 +76,7 @@ def runs(
     engine = engine or REGISTRY.engine()
     wanted = parse_statuses(RunStatus, status)
     with engine.reading() as reader:
-        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit, after=after)
         return _history_frame(RUN_COLUMNS, _run_columns(engine, reader, select, wanted))
 
 
@@ -83,6 +87,7 @@ def steps(
     status: str | Collection[str] | None = None,
     since: When = None,
     limit: int | None = None,
+    after: object = None,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Return the steps of runs, one row for the latest attempt of each, by run (newest first) and first start.
@@ -96,7 +101,7 @@ def steps(
     """
     engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
-        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit, after=after)
         chosen, of_run = _select_attempts(
             engine, reader, replace(select, is_latest=True), parse_statuses(StepStatus, status)
         )
@@ -126,6 +131,7 @@ def attempts(
     status: str | Collection[str] | None = None,
     since: When = None,
     limit: int | None = None,
+    after: object = None,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Return every attempt of every step, one row each, by run (newest first), first start of the step, and attempt.
@@ -135,7 +141,7 @@ def attempts(
     """
     engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
-        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit, after=after)
         chosen, _ = _select_attempts(engine, reader, select, parse_statuses(StepStatus, status))
         texts, progress = _previews(reader, chosen), _progress(reader, chosen)
     return _history_frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts) | progress])
@@ -148,9 +154,12 @@ def events(
     status: str | Collection[str] | None = None,
     since: When = None,
     limit: int | None = None,
+    after: int | None = None,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Return the events of the journal by position, one row each; with `limit` only the newest ones.
+
+    With `after`, a position, those after it, and of these with `limit` the oldest: so a reader goes on where it was.
 
     Columns: run_id, position (over the whole journal), version (within the run), at, type, step, attempt, data (a
     dict of the event's fields: ids, digests and counts, never a value; None where it is damaged).
@@ -161,6 +170,7 @@ def events(
     wanted = parse_statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        select = replace(select, after=row_limit(after, "after"))
         if wanted is not None:
             of = _select_runs(engine, reader, replace(select, since=None, limit=None), wanted)
             select = replace(select, run_name=None, run_ids=[row.run_id for row, _ in of])

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from operator import index
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
@@ -113,7 +113,14 @@ S = TypeVar("S", bound=StrEnum)
 
 
 def selection_of(
-    engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
+    engine: Engine,
+    reader: Reader,
+    *,
+    flow: object | None,
+    run: str | None,
+    since: When,
+    limit: int | None = None,
+    after: Any = None,
 ) -> Select:
     """Return the selection for the filters of the frames. A text matches flows by the last part of their name, too.
 
@@ -129,11 +136,12 @@ def selection_of(
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
         since=instant_us(since, engine.clock.now()),
         limit=row_limit(limit),
+        older_than=None if after is None else resolve_run(reader, getattr(after, "id", after)).run_id,
     )
 
 
-def row_limit(limit: int | None) -> int | None:
-    """Return the limit as an int, at most `MOST_ROWS`.
+def row_limit(limit: int | None, option: str = "limit") -> int | None:
+    """Return the limit, or another number of rows, as an int, at most `MOST_ROWS`.
 
     Raises:
         ValueError: it is not an int >= 0.
@@ -143,7 +151,7 @@ def row_limit(limit: int | None) -> int | None:
     except TypeError:
         found = -1
     if found is not None and found < 0:
-        raise ValueError(f"limit must be an int >= 0, got {limit!r}")
+        raise ValueError(f"{option} must be an int >= 0, got {limit!r}")
     return None if found is None else min(found, MOST_ROWS)
 
 

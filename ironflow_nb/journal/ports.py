@@ -251,7 +251,8 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     `without` are the ids of runs to leave out. `name` is the name of a run or a step, or the type of an event;
     `run_name` is the name of the run of steps and events. Both also find a name by its last part, ``fetch`` finds
     ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, select steps;
-    `after_version` and `until_version`, which is included, select events.
+    `after_version` and `until_version`, which is included, select events. So does `after`, a position: `limit` then
+    keeps the oldest. `older_than` is a run: runs that began before it, and their steps.
     """
 
     run_ids: Collection[str] | None = None
@@ -267,6 +268,8 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None = None
     after_version: int | None = None
     until_version: int | None = None
+    after: int | None = None
+    older_than: str | None = None
     limit: int | None = None
 
 

@@ -93,6 +93,7 @@ class SqliteReader:
     def runs(self, select: Select) -> list[RunRow]:
         """See the port."""
         where, given = _run_conditions(select, "runs")
+        where += _began_before(select, "runs")
         # A few rows are found fastest in their order, passing over those that don't fit; all rows by an index.
         unindexed = "" if select.limit is None else "+"
         if select.since is not None:
@@ -132,6 +133,7 @@ class SqliteReader:
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
         where, given = _run_conditions(select, "r")
+        where += _began_before(select, "r")
         if select.since is not None:
             where += " AND s.started_at >= :since"
         if select.run_name is not None:
@@ -233,9 +235,9 @@ class SqliteReader:
         where, given = self._event_conditions(select)
         # Within one run versions are in the order of positions, and have an index.
         column = "version" if _selects_one_run(select) else "position"
-        order = column if select.limit is None else f"{column} DESC"
-        found = self._events(f"{where} ORDER BY {order} LIMIT :limit", given)
-        return found if select.limit is None else found[::-1]
+        is_forward = select.limit is None or select.after is not None
+        found = self._events(f"{where} ORDER BY {column}{'' if is_forward else ' DESC'} LIMIT :limit", given)
+        return found if is_forward else found[::-1]
 
     def _events(self, where: str, given: dict[str, Any]) -> list[EventRow]:
         return list(sql.EVENTS.find(self._connection, f"WHERE {where}", given))
@@ -245,7 +247,8 @@ class SqliteReader:
         where, given = self._event_conditions(select)
         chosen = f"events WHERE {where}"
         if select.limit is not None:
-            chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"
+            order = "DESC" if select.after is None else "ASC"
+            chosen = f"(SELECT position FROM {chosen} ORDER BY position {order} LIMIT :limit)"
         # Each in a query of its own is a look-up; all three in one query would be a scan.
         bounds = (f"(SELECT {what} FROM {chosen})" for what in ("count(*)", "min(position)", "max(position)"))
         n_events, first, last = self._connection.execute(f"SELECT {', '.join(bounds)}", given).fetchone()
@@ -259,6 +262,8 @@ class SqliteReader:
 
     def _event_conditions(self, select: Select) -> tuple[str, dict[str, Any]]:
         where, given = _run_conditions(select, "events")
+        if select.after is not None:
+            where += " AND position > :after"
         if select.since is not None:
             where += " AND at >= :since"
         if select.name is not None:
@@ -452,6 +457,12 @@ def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:
         # A range uses the index; LIKE uses it only under a matching collation.
         where.append(f"{table}.run_id >= :run_prefix AND {table}.run_id < :run_prefix || char(127)")
     return " AND ".join(where), parameters(select)
+
+
+def _began_before(select: Select, table: str) -> str:
+    """Return the condition that runs began before another one."""
+    is_before = f" AND {table}.rowid < (SELECT o.rowid FROM runs o WHERE o.run_id = :older_than)"
+    return "" if select.older_than is None else is_before
 
 
 def _selects_one_run(select: Select) -> bool:

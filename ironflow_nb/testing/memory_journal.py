@@ -44,6 +44,7 @@ from ironflow_nb.journal.ports import (
 from ironflow_nb.testing.memory_breakers import MemoryBreakers
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_lanes import MemoryLanes
+from ironflow_nb.testing.memory_selection import fits_ids, fits_name, fits_run, fits_step
 from ironflow_nb.testing.memory_signals import MemorySignals
 from ironflow_nb.testing.memory_telemetry import MemoryTelemetry
 from ironflow_nb.testing.memory_triggers import MemoryTriggers
@@ -299,7 +300,10 @@ class MemoryJournal:
 
     def runs(self, select: Select) -> list[RunRow]:
         """See the port."""
-        return [row for row in reversed(list(self._runs.values())) if _fits_run(row, select)][: select.limit]
+        rows = list(self._runs.values())
+        if select.older_than is not None:
+            rows = rows[: [*self._runs].index(RunId(select.older_than)) if select.older_than in self._runs else 0]
+        return [row for row in reversed(rows) if fits_run(row, select)][: select.limit]
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """See the port."""
@@ -320,8 +324,8 @@ class MemoryJournal:
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
         found: list[StepRow] = []
-        of_runs = {name: getattr(select, name) for name in ("run_ids", "run_prefix", "without", "is_full_name")}
-        for run in self.runs(Select(name=select.run_name, **of_runs)):
+        of_runs = replace(select, name=select.run_name, kind=None, statuses=None, since=None, limit=None)
+        for run in self.runs(of_runs):
             attempts = list(self._steps.get(run.run_id, {}).values())
             first: dict[StepRef, int] = {}
             for row in attempts:
@@ -329,7 +333,7 @@ class MemoryJournal:
             if select.is_latest:
                 attempts = list({row.step: row for row in sorted(attempts, key=lambda row: row.attempt)}.values())
             found += sorted(attempts, key=lambda row: (first[row.step], row.attempt))
-        return [row for row in found if _fits_step(row, select)][: select.limit]
+        return [row for row in found if fits_step(row, select)][: select.limit]
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
@@ -388,12 +392,13 @@ class MemoryJournal:
         found = [
             row
             for row in list(self._events)
-            if _fits_ids(row.run_id, select)
+            if fits_ids(row.run_id, select)
             and (select.after_version or 0) < row.version <= until
-            and (row.at >= since and select.name in {None, row.type})
-            and (select.run_name is None or _fits_name(self._runs[row.run_id].name, select.run_name, select))
+            and (row.at >= since and select.name in {None, row.type} and row.position > (select.after or 0))
+            and (select.run_name is None or fits_name(self._runs[row.run_id].name, select.run_name, select))
         ]
-        return found if select.limit is None else found[max(0, len(found) - select.limit) :]
+        n_left_out = 0 if select.after is not None else max(0, len(found) - (select.limit or 0))
+        return found[: select.limit] if not n_left_out or select.limit is None else found[n_left_out:]
 
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
         """See the port."""
@@ -456,30 +461,6 @@ def _gives_back(cached: CachedResult, found: CachedResult | None) -> bool:
     if found is None or found.owner is None or found.run_id != cached.run_id:
         return False
     return cached.owner == found.owner
-
-
-def _fits_run(row: RunRow, select: Select) -> bool:
-    return (
-        _fits_ids(row.run_id, select)
-        and select.kind in {None, row.kind}
-        and _fits_name(row.name, select.name, select)
-        and (select.statuses is None or row.status in select.statuses)
-        and row.started_at >= (select.since or 0)
-    )
-
-
-def _fits_step(row: StepRow, select: Select) -> bool:
-    has_status = select.step_statuses is None or row.status in select.step_statuses
-    return has_status and row.started_at >= (select.since or 0) and _fits_name(row.name, select.name, select)
-
-
-def _fits_ids(run_id: str, select: Select) -> bool:
-    listed = select.run_ids is None or run_id in select.run_ids
-    return listed and run_id not in select.without and run_id.startswith(select.run_prefix or "")
-
-
-def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
-    return wanted is None or name == wanted or (not select.is_full_name and name.endswith(f".{wanted}"))
 
 
 def _n_before(rows: list[StepRow], began_at: int, instant: int | None) -> int:

@@ -70,6 +70,10 @@ class SelectContract:
             (Select(run_prefix=C), [C]),
             (Select(run_prefix=""), [C, B, A]),
             (Select(run_prefix="z"), []),
+            (Select(older_than=C), [B, A]),
+            (Select(older_than=B, limit=1), [A]),
+            (Select(older_than=A), []),
+            (Select(older_than=STRANGER), []),
             (Select(run_prefix="0000000000", run_ids=[A, C]), [A]),
             (Select(kind="flow"), [C, A]),
             (Select(kind="flo"), []),
@@ -167,6 +171,12 @@ class SelectContract:
             (Select(run_ids=[A], after_version=3, until_version=4), [4]),
             (Select(run_ids=[A], until_version=0), []),
             (Select(until_version=1), [1, 10, 12]),
+            (Select(after=11), [12, 13, 14]),
+            (Select(after=11, limit=2), [12, 13]),
+            (Select(after=0, limit=3), [1, 2, 3]),
+            (Select(after=2, run_ids=[A], limit=2), [3, 4]),
+            (Select(after=9, run_name="report", limit=1), [10]),
+            (Select(after=14), []),
         ],
     )
     def test_events_are_selected_by_position(self, world: Journal, select: Select, expected: Sequence[int]) -> None:

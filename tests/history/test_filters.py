@@ -232,3 +232,31 @@ def test_another_journal_is_read_by_its_engine(lab: Lab, name: str) -> None:
     assert not FRAMES[name]().empty
     assert FRAMES[name](engine=other).empty
     other.close()
+
+
+def test_a_reader_goes_on_page_by_page(lab: Lab) -> None:
+    @flow
+    def paged(n: int) -> int:
+        return n
+
+    for n in range(5):
+        lab.cell()
+        paged(n)
+    whole, pages, last = iron.runs(), [], None
+    while not (page := iron.runs(limit=2, after=last)).empty:
+        pages.append(list(page["run_id"]))
+        last = page["run_id"].iloc[-1]
+    assert [*map(len, pages)] == [2, 2, 1]
+    assert [run_id for page in pages for run_id in page] == list(whole["run_id"])
+    assert list(iron.runs(after=iron.get_run(whole["run_id"][3]))["run_id"]) == [whole["run_id"][4]]
+    events, position = iron.events(), 0
+    found: list[int] = []
+    while not (page := iron.events(limit=3, after=position)).empty:
+        found += list(page["position"])
+        position = int(page["position"].iloc[-1])
+    assert found == list(events["position"])
+    for bad in (-1, "x"):
+        with pytest.raises(ValueError, match="after must be an int >= 0"):
+            iron.events(after=bad)  # type: ignore[arg-type]
+    with pytest.raises(iron.RunNotFound):
+        iron.runs(after="zzz")
