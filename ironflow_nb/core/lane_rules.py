@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.lanes import Demand, LaneKind, interval_us
+
+MOST_WAITING: Final = 100
+"""Of those who wait in one lane, no more are looked at at once; they are first in the order of asking."""
 
 LaneKey: TypeAlias = tuple[str, str]
 """The name of a lane, and a key; an empty one where the lane has none."""

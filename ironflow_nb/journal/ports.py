@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -127,9 +127,6 @@ class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None = None
     owner: str | None = None
 
-
-MOST_WAITING: Final = 100
-"""Of those who wait in one lane, no more are looked at at once; they are first in the order of asking."""
 
 IsTaken = Callable[[CachedResult, Mapping[str, Lease]], bool]
 """Returns True if a result or a claim binds others, given the leases by owner."""

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Collection
 from typing import Final
 
-from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lane_rules import MOST_WAITING, LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
-from ironflow_nb.journal.ports import MOST_WAITING, LaneChange
+from ironflow_nb.journal.ports import LaneChange
 from ironflow_nb.journal.table import Table, insert, json_list
 
 LANE_PLACES: Final = Table("lane_places", LanePlace, ["ask_id", "lane"])

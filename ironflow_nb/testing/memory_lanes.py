@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lane_rules import MOST_WAITING, LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
-from ironflow_nb.journal.ports import MOST_WAITING, LaneChange
+from ironflow_nb.journal.ports import LaneChange
 
 
 class MemoryLanes:

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import StepRef
-from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lane_rules import MOST_WAITING, LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand, LaneKind
-from ironflow_nb.journal.ports import MOST_WAITING, Journal, LaneChange
+from ironflow_nb.journal.ports import Journal, LaneChange
 from tests.contracts.histories import A, lease
 
 

@@ -11,11 +11,12 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.core.lane_rules import MOST_WAITING
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.journal.ports import MOST_WAITING, Durability
+from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.lanes.conftest import Room, places, until
 from tests.walks import walked
