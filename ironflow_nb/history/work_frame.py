@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import NEVER, StartKind, WaitKind, parse_work_key
 from ironflow_nb.execution import DETACHED, REGISTRY, Engine
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Select
+from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS: Final = {
     "run_id": TEXT, "run_name": TEXT, "kind": TEXT, "step": TEXT, "signal": TEXT, "key": TEXT, "due_at": INSTANT,
-    "state": TEXT, "attempts": COUNT, "created_at": INSTANT,
+    "state": TEXT, "attempts": COUNT, "created_at": INSTANT, "error": TEXT,
 }  # fmt: skip
 
 
@@ -32,7 +33,8 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
     id of a schedule or event; event and function of a notification), due_at (empty for a wait without an end), state
     (``due``, ``waiting``, ``running`` on a worker, ``dead``: given up after the last attempt, or ``waits for its
     notebook``: due, and what it is of is not defined in this process), attempts (how often it was claimed, of a run how
-    many workers died on it in a row), created_at.
+    many workers died on it in a row), created_at, error (of the last attempt that failed; what is dead because of it
+    is tried again by `requeue` of its flow or decider, ``key=`` this key).
 
     Args:
         engine: the journal to read; by default the current one.
@@ -46,14 +48,18 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
         going_on = {run.run_id: run for run in reader.runs(Select(statuses={RunStatus.RUNNING, RunStatus.WAITING}))}
         retrying = Select(run_ids=going_on.keys(), step_statuses={StepStatus.RETRYING}, is_latest=True)
         retries = reader.steps(retrying) if going_on else []
+        tried: list[QueueItem | StepRow] = [*items, *retries]
+        error_ids = {each.error_id for each in tried if each.error_id is not None}
+        errors = reader.values(error_ids, of=[each.row_key for each in retries])
     runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
     now = engine.clock.now()
     records = [
-        _start(item, runs, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled, alive)
+        (_start(item, runs, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled, alive))
+        | _error(item, errors)
         for item in items
         if item.run_id in runs or item.kind in set(StartKind)
     ]
-    records += [_retry(row, going_on[row.run_id], now) for row in retries]
+    records += [_retry(row, going_on[row.run_id], now) | _error(row, errors) for row in retries]
     return frame_of_records(_COLUMNS, sorted(records, key=_due_at))
 
 
@@ -62,7 +68,13 @@ def _due_at(record: Mapping[str, object]) -> int:
     return due_at if isinstance(due_at, int) else NEVER
 
 
-def _retry(row: StepRow, run: RunRow, now: int) -> Mapping[str, object]:
+def _error(failed: QueueItem | StepRow, errors: Mapping[ValueId, StoredValue]) -> dict[str, object]:
+    """Return why the last attempt failed, if one has."""
+    error = errors.get(failed.error_id) if failed.error_id is not None else None
+    return {"error": None if error is None else error.preview}
+
+
+def _retry(row: StepRow, run: RunRow, now: int) -> dict[str, object]:
     """Return a pause before another attempt; the journal has it with the failed one, and not in the queue."""
     return {
         "run_id": run.run_id,
@@ -85,7 +97,7 @@ def _is_wait_of(run: RunRow, items: list[QueueItem]) -> bool:
 
 def _row(
     item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set[int | None], alive: Collection[str]
-) -> Mapping[str, object]:
+) -> dict[str, object]:
     is_wait, run = item.kind in set(WaitKind), runs[item.run_id]
     step, signal = parse_work_key(item.key) if is_wait else (None, None)
     return {
@@ -102,7 +114,7 @@ def _row(
     }
 
 
-def _start(item: QueueItem, runs: Mapping[RunId, RunRow], now: int) -> Mapping[str, object]:
+def _start(item: QueueItem, runs: Mapping[RunId, RunRow], now: int) -> dict[str, object]:
     kind, _, name = item.key.partition(" ")
     run = runs.get(item.run_id)  # whose end a function is called after; all others begin a run, and have none
     return {

@@ -127,6 +127,7 @@ def test_what_can_not_be_tried_again_is_dead_at_once(lab: Lab) -> None:
     completes()
     until(lambda: list(iron.work()["state"]) == ["dead"])
     assert list(iron.work()["attempts"]) == [1]
+    assert iron.work()["error"].iloc[0].endswith("NotRetryable: no")
 
 
 def test_an_async_function_is_awaited_and_a_later_one_of_its_name_takes_its_place(lab: Lab) -> None:

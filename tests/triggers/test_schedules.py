@@ -205,6 +205,8 @@ def test_arguments_that_do_not_fit_any_more_are_told_and_the_schedule_goes_on(
     assert "starts no run of report" in caplog.text
     (dead,) = [row for row in iron.work().to_dict("records") if row["state"] == "dead"]
     assert (dead["kind"], dead["run_name"], dead["attempts"]) == ("schedule", "report", 5)
+    assert dead["error"].startswith("TypeError: ")
+    assert "'other'" in dead["error"]
     right = define(True)
     pass_time(engine, 3600)
     assert instants(right) == ["2030-01-01T02:00:00"]

@@ -32,6 +32,7 @@ def test_what_waits_is_in_the_frame_of_work_with_its_signal_and_its_instant(lab:
     assert str(frame["due_at"].dtype) == "datetime64[us, UTC]"
     assert (frame["due_at"][1] - frame["due_at"][0]).round("min") == pd.Timedelta(hours=1)
     assert set(frame["state"]) == {"waiting"}
+    assert frame["error"].isna().all()
     assert set(frame["run_id"]) == {run.id}
     run.cancel()
     until(lambda: len(iron.work()) == 0)
@@ -66,6 +67,7 @@ def test_a_pause_before_a_retry_is_in_the_frame_of_work_as_long_as_it_lasts(lab:
     assert {step.rpartition(".")[2] for step in frame["step"]} == {"fails[0]", "fails[1]"}
     assert set(frame["state"]) == {"waiting"}
     assert set(frame["attempts"]) == {1}
+    assert sorted(frame["error"]) == ["ConnectionError: 1", "ConnectionError: 2"]
     assert ((frame["due_at"] - frame["created_at"]).dt.round("h") == pd.Timedelta(hours=1)).all()
     run.cancel()
     until(lambda: len(iron.work()) == 0)
