@@ -405,12 +405,15 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun and request.call is None:
         steps = _plan_text(planned, "kept") if planned else format_kept(replayer, n_inside)
-        if run.status is RunStatus.COMPENSATING:
-            steps = "it has failed, and what it did goes on to be undone"
         ago = spoken(max(engine.clock.now() - head[1], 0) / 1e6)
-        how = f"{was.value} {ago} ago{foreign}"
-        say(f"{call.name}: continuing run {run.run_id} ({how}); {steps}. {_to_start_anew(call)}")
+        _say_continued(call, run, f"{was.value} {ago} ago{foreign}", steps)
     return replayer
+
+
+def _say_continued(call: CallKey, run: RunRow, how: str, steps: str) -> None:
+    if run.status is RunStatus.COMPENSATING:
+        steps = "it has failed, and what it did goes on to be undone"
+    say(f"{call.name}: continuing run {run.run_id} ({how}); {steps}. {_to_start_anew(call)}")
 
 
 def _owned_s(reader: Reader, run: RunRow, newest_at: int) -> float:

@@ -254,15 +254,18 @@ class Replayer:
                 self.n_reused += 1
                 return RecordedAnswer(error=self._failure(row), place=call.place)
             case Unknown(row=row):
-                raise OutcomeUnknown(
-                    f"{row.step} of run {self._run_id} runs once; it was begun {self._ago(row)} ago, and its process "
-                    "ended before its end was recorded, so it may have happened or not. Look, and if it did not happen "
-                    f'let it run with\n    iron.resume("{self._run_id}", retry=["{row.step}"])',
-                    run_id=self._run_id,
-                    step=row.step,
-                )
+                raise self._outcome_unknown(row)
             case Perform(reason=reason):
                 return self._attempt(spec, code, call, record, reason)
+
+    def _outcome_unknown(self, row: StepRow) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"{row.step} of run {self._run_id} runs once; it was begun {self._ago(row)} ago, and its process "
+            "ended before its end was recorded, so it may have happened or not. Look, and if it did not happen "
+            f'let it run with\n    iron.resume("{self._run_id}", retry=["{row.step}"])',
+            run_id=self._run_id,
+            step=row.step,
+        )
 
     def resolve_undo(self, spec: StepSpec, call: StepCall, undoes: Undone, since_version: int) -> Attempt | StepRow:
         """Return the attempt that undoes another one; or the one that has done so, or has failed for good since then.
