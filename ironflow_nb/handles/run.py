@@ -18,6 +18,7 @@ from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_run import RecordedRun
 from ironflow_nb.handles.run_edits import inject, undo
 from ironflow_nb.handles.run_plan import plan_of, resume_options
+from ironflow_nb.handles.run_report import RunReport, report_of
 from ironflow_nb.handles.stop_requests import ask_to_stop, refuse_to_detach
 from ironflow_nb.history import run_status
 from ironflow_nb.history.lookup import resolve_run
@@ -311,6 +312,13 @@ class Run(RecordedRun, Generic[T]):
             NothingToDo: the step has no output, or a run that has it goes on.
         """
         redact_step(self._engine, self.id, step, reason)
+
+    def report(self) -> RunReport:
+        """Return what is recorded of the run as one text: diagram, steps, slowest, errors, edits, log.
+
+        It displays itself; ``run.report().save("report.html")`` (or ``.md``) writes a file that needs nothing else.
+        """
+        return report_of(self)
 
     def plan(self, *, inject: Mapping[Any, Any] | None = None) -> Plan:
         """Return what `resume` would do with each recorded step, and why; see `Flow.plan`.
