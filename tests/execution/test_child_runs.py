@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,3 +326,45 @@ def test_an_async_child_in_a_def_flow_names_what_to_do(lab: Lab) -> None:
 
     with pytest.raises(iron.errors.WrongColour, match="make the flow async def"):
         parent()
+
+
+@step
+def pass_gate(gate: str) -> None:
+    if not Path(gate).exists():
+        raise RuntimeError("the gate is shut")
+
+
+@flow
+def inner(n: int) -> int:
+    return n + 1
+
+
+@flow
+def outer(gate: str) -> int:
+    pass_gate(gate)
+    return inner(1)
+
+
+@flow
+async def inner_async(n: int) -> int:
+    return n + 1
+
+
+@flow
+async def outer_async(gate: str) -> int:
+    pass_gate(gate)
+    return await inner_async(1)
+
+
+@pytest.mark.parametrize("parent", [outer, outer_async])
+def test_children_are_in_the_journal_of_their_parent_whatever_engine_is_current(parent: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with iron.open(tmp_path / "own.db"):
+        run = parent.start(str(gate))
+        with pytest.raises(RuntimeError):
+            run.result(timeout_s=60)
+        gate.touch()
+        with iron.open(tmp_path / "other.db"):
+            assert run.resume().result(timeout_s=60) == 2
+            assert len(iron.runs()) == 0
+        assert sorted(name.rpartition(".")[2].partition("_")[0] for name in iron.runs()["name"]) == ["inner", "outer"]

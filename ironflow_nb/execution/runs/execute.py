@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.runs import compensation
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
@@ -73,6 +73,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     if session.compensation is not None:
         await _go_on_undoing(driver, engine, session)
     token = SCOPE.set(RunContext(session, continuation=session.replayer))
+    # Its child runs belong to the same journal, also if the caller has entered another engine: a handle may resume it.
+    current = CURRENT.set(engine)
     try:
         try:
             if session.admission is not None:
@@ -86,6 +88,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
         finally:
             with suppress(ValueError):  # see `perform_attempt`
                 SCOPE.reset(token)
+                CURRENT.reset(current)
         run_finish.warn_forgotten(session)
         run_finish.raise_unobserved(session)
         return run_finish.complete(engine, session, value)
