@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.plain_text import counted, plain
 from ironflow_nb.handles.recorded_run import RecordedRun
 from ironflow_nb.history import frames
-from ironflow_nb.values.private_files import new_file
+from ironflow_nb.history.recorded_values import preview
+from ironflow_nb.values.private_files import new_file, publish
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.diagram.draw import Picture
 
-N_STEPS: Final = 20
+N_SLOWEST: Final = 20
+N_ROWS: Final = 500
 N_LINES: Final = 200
 _EDITS: Final = ("OutputInjected", "InjectionUndone", "StepRedacted")
-_RUN: Final = ["run_id", "name", "status", "started_at", "finished_at", "duration_s", "n_sessions"]
+_RUN: Final = ["run_id", "name", "status", "started_at", "ended_at", "duration_s", "n_sessions"]
+_CALL: Final = ["arguments", "output", "error"]
+_NUMBER: Final = re.compile(r"\b(?:0x)?[0-9a-f-]*\d[0-9a-f-]*\b", re.IGNORECASE)
 _STEP: Final = ["step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error"]
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
@@ -35,7 +42,7 @@ _STYLE: Final = (
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: a table or a text under a title."""
+    """One part of a report: a table or a text under a title; a table may have a text below it."""
 
     title: str
     rows: tuple[tuple[str, ...], ...] = ()
@@ -76,13 +83,13 @@ class RunReport:
         Raises:
             ValueError: the name ends in another way.
             FileExistsError: something is there already.
+            OSError: it can't be written; nothing is then there.
         """
         target = Path(path).expanduser().absolute()
         if target.suffix not in {".md", ".html"}:
             raise ValueError(f"a report is a file .html or .md, got {target.name!r}")
         text = self.markdown if target.suffix == ".md" else self.html
-        with new_file(target) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+        _publish(target, text.encode("utf-8", "backslashreplace"))
         return target
 
     def __repr__(self) -> str:
@@ -92,33 +99,81 @@ class RunReport:
         return f'<iframe style="width:100%;height:40em;border:0" sandbox srcdoc="{escape(self.html)}"></iframe>'
 
 
+def _publish(target: Path, content: bytes) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{id(content):x}.tmp")
+    try:
+        with new_file(temporary) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # before it has its name: what has this name is whole
+        publish(temporary, target)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def report_of(run: RecordedRun) -> RunReport:
     """Return the report of a run, as it is at this moment."""
     found = frames.runs(run=run.id, engine=run._engine)  # noqa: SLF001 -- the same room
     name = str(found["name"].iloc[0]) if len(found) else "?"
     title = plain(f"{name}: run {run.id}, {run.status.value}")
-    sections = (Section("Run", _rows(found, _RUN)), *_sections(run))
+    call = Section("Arguments and result", _rows(found, _CALL))
+    sections = (Section("Run", _rows(found, _RUN)), call, *_sections(run))
     return RunReport(run.id, title, run.diagram(), sections)
 
 
 def _sections(run: RecordedRun) -> Iterator[Section]:
     steps, attempts, events = run.steps(), run.attempts(), run.events()
     failed = attempts[attempts["error"].notna()]
-    slowest = steps[steps["duration_s"].notna()].nlargest(N_STEPS, "duration_s")
+    slowest = steps[steps["duration_s"].notna()].nlargest(N_SLOWEST, "duration_s")
     repeated = steps[steps["attempt"] > 1]
-    edits = events[events["type"].isin(_EDITS)]
     tables = {
         "Steps": _rows(steps, _STEP),
         "Slowest steps": _rows(slowest, ["step", "duration_s"]),
         "Done more than once": _rows(repeated, ["step", "attempt", "status", "reason"]),
-        "Errors": _rows(failed.groupby(["name", "error"], sort=False).size().reset_index(name="n"), None),
-        "Edits": _rows(edits, ["version", "at", "type", "step", "data"]),
+        "Errors": _errors(failed),
+        "Edits": _edits(run, events[events["type"].isin(_EDITS)]),
     }
-    yield from (Section(title, rows) for title, rows in tables.items() if len(rows) > 1)
+    yield from (_table(title, rows) for title, rows in tables.items() if len(rows) > 1)
     lines = str(run.log()).splitlines()
     if lines:
         omitted = [f"... {len(lines) - N_LINES} lines before"] if len(lines) > N_LINES else []
         yield Section("Log", text="\n".join([*omitted, *lines[-N_LINES:]]))
+
+
+def _table(title: str, rows: tuple[tuple[str, ...], ...]) -> Section:
+    n_omitted = len(rows) - 1 - N_ROWS
+    return Section(title, rows[: N_ROWS + 1], f"{counted(n_omitted, 'row')} more not shown" if n_omitted > 0 else "")
+
+
+def _errors(failed: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Errors that differ only in numbers and ids are one row, with the first of them."""
+    alike = failed["error"].map(lambda text: _NUMBER.sub("#", text))
+    grouped = failed.assign(alike=alike).groupby(["name", "alike"], sort=False)
+    return _rows(grouped.agg(n=("error", "size"), first=("error", "first")).reset_index(), ["name", "n", "first"])
+
+
+def _edits(run: RecordedRun, edits: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """An erased value has no preview: nothing has its id any more."""
+    found = [(each, each["data"] or {}) for each in edits.to_dict("records")]
+    ids = {ValueId(bytes.fromhex(data[key])) for _, data in found for key in ("old", "output") if data.get(key)}
+    with run._engine.reading() as reader:  # noqa: SLF001 -- the same room
+        values = reader.values(ids, of=[row.row_key for row in run._attempts()])  # noqa: SLF001
+
+    def shown(value_id: str | None) -> str:
+        return _text(preview(values.get(ValueId(bytes.fromhex(value_id)))) if value_id else None)
+
+    rows: list[tuple[str, ...]] = [("at", "who", "what", "step", "why", "old", "new")]
+    for each, data in found:
+        # What is undone was the result, and the old one counts again.
+        old, new = data.get("old"), data.get("output")
+        old, new = (new, old) if each["type"] == "InjectionUndone" else (old, new)
+        who = data.get("edited_by") or data.get("by")
+        named = [each["at"], who, each["type"], each["step"], data.get("reason")]
+        rows.append((*map(_text, named), shown(old), shown(new)))
+    return tuple(rows)
 
 
 def _rows(frame: pd.DataFrame, columns: list[str] | None) -> tuple[tuple[str, ...], ...]:
@@ -138,7 +193,8 @@ def _html(section: Section) -> str:
     head, *body = section.rows
     lines = ["".join(f"<th>{escape(each)}</th>" for each in head)]
     lines += ["".join(f"<td>{escape(each)}</td>" for each in row) for row in body]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    below = f"<p>{escape(section.text)}</p>" if section.text else ""
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{below}"
 
 
 def _markdown(section: Section) -> str:
@@ -146,7 +202,8 @@ def _markdown(section: Section) -> str:
         return _fenced(section.text)
     head, *body = section.rows
     rows = [head, ("---",) * len(head), *body]
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    return f"{table}\n\n{section.text}" if section.text else table
 
 
 def _cell(text: str) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.handles import run_report
+from ironflow_nb.handles.run_report import RunReport
 from tests.conftest import Lab
 
 
@@ -26,6 +29,21 @@ def collect(n: int) -> list[str]:
     return [fetch(each) for each in range(n)]
 
 
+N_TRIED: list[int] = []
+
+
+@step(retries=iron.Retry(attempts=2, delay_s=0))
+def numbered() -> int:
+    N_TRIED.append(1)
+    raise ValueError(f"no row {len(N_TRIED)} of run x9k2")
+
+
+@flow
+def count() -> int:
+    N_TRIED.clear()
+    return numbered()
+
+
 @flow
 async def gathered(n: int) -> list[str]:
     return list(await fetch.map(range(n)))
@@ -40,7 +58,7 @@ def test_a_report_of_a_failed_run_has_its_steps_errors_edits_and_log_and_nothing
     run.inject("fetch[2]", "by hand", reason="seen | elsewhere")
     page = run.report().save(tmp_path / "report.html").read_text()
     assert re.findall(r"<h2>(.*?)</h2>", page) == [
-        "Run", "Steps", "Slowest steps", "Done more than once", "Errors", "Edits", "Log",
+        "Run", "Arguments and result", "Steps", "Slowest steps", "Done more than once", "Errors", "Edits", "Log",
     ]  # fmt: skip
     assert "<script" not in page
     assert "<b>page" not in page
@@ -67,3 +85,64 @@ def test_an_async_flow_has_a_report_and_a_file_is_never_replaced(lab: Lab, tmp_p
         report.save(tmp_path / "report.md")
     with pytest.raises(ValueError, match=r"\.html or \.md"):
         report.save(tmp_path / "report.pdf")
+
+
+def rows_of(report: RunReport, title: str) -> list[dict[str, str]]:
+    head, *rows = next(each.rows for each in report.sections if each.title == title)
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_a_report_has_previews_of_the_arguments_and_of_the_result(lab: Lab) -> None:
+    collect(2)
+    [call] = rows_of(collect.last.report(), "Arguments and result")
+    assert call["arguments"] == "n=2"
+    assert "page 1" in call["output"]
+
+
+def test_an_edit_says_who_why_old_and_new_and_its_undoing_the_other_way_round(lab: Lab) -> None:
+    collect(2)
+    run = collect.last
+    run.inject("fetch[1]", "by hand", reason="seen")
+    run.undo()
+    given, undone = rows_of(run.report(), "Edits")
+    assert given["who"]
+    assert (given["step"], given["why"]) == ("test_run_reports.fetch[1]", "seen")
+    assert (given["old"], given["new"]) == ("'<b>page 1</b>'", "'by hand'")
+    assert (undone["old"], undone["new"]) == (given["new"], given["old"])
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_redacted_output_is_not_in_a_report(lab: Lab) -> None:
+    collect(1)
+    run = collect.last
+    run.inject("fetch", "token-of-mine", reason="seen")
+    assert "token-of-mine" in run.report().html
+    run.redact("fetch")
+    report = run.report()
+    assert "token-of-mine" not in report.html
+    assert "token-of-mine" not in report.markdown
+
+
+def test_errors_that_differ_only_in_numbers_are_one_row(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="no row"):
+        count()
+    [errors] = rows_of(count.last.report(), "Errors")
+    assert errors["n"] == "2"
+    assert "no row 1 of" in errors["first"]
+
+
+def test_rows_over_the_limit_are_left_out_and_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_report, "N_ROWS", 1)
+    collect(2)
+    report = collect.last.report()
+    assert len(rows_of(report, "Steps")) == 1
+    assert "1 row more not shown" in report.markdown
+    assert "1 row more not shown" in report.html
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
+    collect(1)
+    (tmp_path / "report.html").symlink_to(tmp_path / "missing")
+    with pytest.raises(FileExistsError):
+        collect.last.report().save(tmp_path / "report.html")
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".report")] == []
