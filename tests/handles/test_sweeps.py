@@ -364,11 +364,15 @@ def test_a_sweep_can_be_awaited_while_the_loop_goes_on(lab: Lab, swept: Any) -> 
 
 def test_a_sweep_whose_awaiting_task_is_cancelled_stops_and_can_be_gone_on_with(lab: Lab) -> None:
     async def cell() -> Any:
+        begun = asyncio.Event()
+
         async def wait() -> None:
+            begun.set()
             await sweep
 
         sweep = holding.sweep(range(4), concurrency=2)
         waiting = asyncio.create_task(wait())
+        await begun.wait()  # a task that is cancelled before it began never awaits the sweep
         while len(AT_WORK) < 2:
             await asyncio.sleep(0.001)
         waiting.cancel()
