@@ -106,6 +106,18 @@ PROMISED = {
         "0.0 are open",
         "⇢ canceled: Cancel (never exercised)",
     ],
+    "06_time_travel": [
+        "'Basel': 82000",
+        "22 completed 10 steps finished",
+        "[1.0, 10.6, 1.18, 0.088]",
+        "given by hand: 1.06",
+        "its argument `rates` has the result of rate[1]",
+        "'Basel': 8200,",
+        "injected",
+        "({'Graz': 7905, 'Basel': 82000,",
+        "'Basel': 8509",
+        "['forecast.html', 'forecast.md']",
+    ],
 }
 
 
