@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_name
 from ironflow_nb.core.plain_text import plain
-from ironflow_nb.core.schedule_rules import ScheduleRule
+from ironflow_nb.core.schedule_rules import ScheduleRule, after_set_back
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import DuplicateName
 from ironflow_nb.execution import REGISTRY, Engine, durable_calls, signature_of_start, watch
@@ -75,8 +75,11 @@ class Schedule:
         def resumed(row: StoredSchedule, now: int) -> StoredSchedule:
             if not row.is_paused:
                 return row
-            following = row.read_rule.following(row.created_at, max(now, row.last_at or 0))
-            return replace(row, is_paused=False, next_at=following)
+            rule, begins_at = row.read_rule, row.created_at
+            next_at = rule.following(begins_at, max(now, row.last_at or 0))
+            if next_at is not None:
+                begins_at, next_at = after_set_back(rule, begins_at, next_at, now)
+            return replace(row, is_paused=False, created_at=begins_at, next_at=next_at)
 
         self._change(resumed)
         watch(self._engine)

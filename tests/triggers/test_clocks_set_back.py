@@ -169,6 +169,29 @@ def test_a_cron_expression_fires_no_instant_twice_and_goes_on_with_the_time_of_t
     assert [instant[:4] for instant in instants(report)] == ["2030"] * 5 + ["2029"] * 2
 
 
+@pytest.mark.parametrize("back_s", BACK_S, ids=["hours", "a year"])
+def test_a_schedule_that_was_paused_goes_on_with_the_time_of_the_clock(engine: Engine, back_s: float) -> None:
+    @flow
+    def tick() -> None:
+        pass
+
+    @flow
+    def report() -> None:
+        pass
+
+    schedules = [tick.schedule(every_s=60), report.schedule("*/30 * * * *")]
+    pass_time(engine, 1830)
+    for each in schedules:
+        each.pause()
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-back_s)
+    for each in schedules:
+        each.resume()
+    pass_time(engine, 1831)
+    assert len(tick.runs()) == len({*instants(tick)}) == 60
+    assert len(report.runs()) == len({*instants(report)}) == 2
+
+
 def test_an_event_starts_its_flow_though_it_was_emitted_in_what_is_the_future_now(engine: Engine) -> None:
     @flow(on="stock.counted")
     def counted(event: dict[str, Any]) -> int:
