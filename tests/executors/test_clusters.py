@@ -82,7 +82,7 @@ def needed(name: str) -> Any:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     distributed = needed("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options) as made, distributed.Client(made) as client:
         yield client
 
