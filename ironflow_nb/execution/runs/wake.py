@@ -97,8 +97,12 @@ class Waker:
 
     def _find(self, reader: Reader, now: int) -> int:
         """Note the runs that can go on; return when something is due, if nothing happens before."""
-        self._found.extend(self._roots(reader, reader.ended_waits(now)))
-        return reader.next_due_at(now)
+        roots = self._roots(reader, reader.ended_waits(now))
+        self._found.extend(run.run_id for run in roots if self._is_free(reader, run))
+        next_due_at = reader.next_due_at(now)
+        # A living owner ends its waits itself; if it dies before it does, nothing else tells of it.
+        is_held = any(self._may_wake(run) and run.owner not in {None, self._engine.owner} for run in roots)
+        return min(next_due_at, now + _HELD_US) if is_held else next_due_at
 
     def _n_free(self) -> int:
         """Return how many runs may begin or go on now; those that wait are at no work."""
@@ -170,17 +174,20 @@ class Waker:
                 break
             self._engine.clock.wait(wakeup, 0.05)
 
-    def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunId]:
+    def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> Collection[RunRow]:
         """Return the runs to continue for these waits: the outermost ones, which continue their children."""
         waiting = dict.fromkeys(item.run_id for item in items if _has_ended(reader, item))
         runs = {run.run_id: run for run in reader.runs(Select(run_ids=list(waiting)))}
         roots = {root.run_id: root for each in waiting if each in runs and (root := _root(reader, runs[each]))}
-        return [run.run_id for run in roots.values() if self._is_free(reader, run)]
+        return roots.values()
+
+    def _may_wake(self, run: RunRow) -> bool:
+        """Return True if this process continues the run once it has no living owner."""
+        is_refused = run.run_id in self._engine.refused or REGISTRY.find(run.kind, run.name) is None
+        return run.status is RunStatus.WAITING and not is_refused
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
-        if run.status is not RunStatus.WAITING or run.run_id in self._engine.refused:
-            return False
-        if REGISTRY.find(run.kind, run.name) is None:
+        if not self._may_wake(run):
             return False
         if run.owner == self._engine.owner:
             return not self._engine.is_running_here(run.run_id)
