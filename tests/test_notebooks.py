@@ -192,7 +192,8 @@ def shape(cell: nbformat.NotebookNode, *, with_text: bool) -> list[tuple[str, ..
 
 def lasting(told: str) -> str:
     """Return what of the text is the same in every execution: what runs at once begins in any order."""
-    told = re.sub(r"\b(?=[a-z]*[0-9])[0-9a-z]{12}\b", "ID", told)
+    # An id rarely has no digit; then only its place tells it from a word.
+    told = re.sub(r"\b(?=[a-z]*[0-9])[0-9a-z]{12}\b|(?<=\brun )[a-z]{12}\b|(?<=\(\")[a-z]{12}(?=\"\))", "ID", told)
     told = re.sub(r"(?:\d[\d.,:]* ?(?:ns|us|µs|ms|s|min|h)\b ?)+", "TIME ", told)
     told = re.sub(r"\d[\d.,:+]*(?:e[+-]?\d+)?", "#", told)
     return "\n".join(sorted(re.sub(r"[ ─━-]+", " ", line).strip() for line in told.splitlines()))

@@ -314,7 +314,7 @@ class Run(RecordedRun, Generic[T]):
         redact_step(self._engine, self.id, step, reason)
 
     def report(self) -> RunReport:
-        """Return what is recorded of the run as one text: diagram, steps, slowest, errors, edits, log.
+        """Return what is recorded of the run as one text: diagram, call, steps, errors, edits, log.
 
         It displays itself; ``run.report().save("report.html")`` (or ``.md``) writes a file that needs nothing else.
         """

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 N_SLOWEST: Final = 20
 N_ROWS: Final = 500
 N_LINES: Final = 200
-_EDITS: Final = ("OutputInjected", "InjectionUndone", "StepRedacted")
+_EDITS: Final = ("OutputInjected", "InjectionUndone", "ChildEdited", "StepRedacted", "RunRedacted")
 _RUN: Final = ["run_id", "name", "status", "started_at", "ended_at", "duration_s", "n_sessions"]
 _CALL: Final = ["arguments", "output", "error"]
-_NUMBER: Final = re.compile(r"\b(?:0x)?[0-9a-f-]*\d[0-9a-f-]*\b", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"\b(?:0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
 _STEP: Final = ["step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error"]
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
@@ -149,7 +149,7 @@ def _table(title: str, rows: tuple[tuple[str, ...], ...]) -> Section:
 
 
 def _errors(failed: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Errors that differ only in numbers and ids are one row, with the first of them."""
+    """Errors that differ only in numbers are one row, with the first of them."""
     alike = failed["error"].map(lambda text: _NUMBER.sub("#", text))
     grouped = failed.assign(alike=alike).groupby(["name", "alike"], sort=False)
     return _rows(grouped.agg(n=("error", "size"), first=("error", "first")).reset_index(), ["name", "n", "first"])
