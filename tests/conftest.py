@@ -39,6 +39,7 @@ for module in (
     "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
     "execution.steps.event_loop", "flows.flow_definition", "handles.run_picture", "history.history_frame",
     "history.pictured_frame", "history.run_log", "history.telemetry_frames", "telemetry.run_telemetry",
+    "views.run_view",
 ):  # fmt: skip
     importlib.import_module(f"ironflow_nb.{module}")
 

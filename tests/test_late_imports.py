@@ -83,6 +83,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.graph_magic": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.headless_shell": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
+    "ironflow_nb.views": "a run is seldom looked at while it is called",
     "ironflow_nb.testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
     "ironflow_nb.code_identity.referenced_values": "only an edit needs it",
     "ironflow_nb.code_identity.source": "the code of a step is not read before the first one has run",

@@ -97,8 +97,8 @@ class PictureParts:
     elements: Mapping[str, str]
 
 
-class _View(NamedTuple):
-    """What of a diagram is shown."""
+class ShownDiagram(NamedTuple):
+    """A diagram with all that is shown in it: its states, also those that follow from others, and its caption."""
 
     diagram: Diagram
     states: Mapping[str, NodeState]
@@ -129,13 +129,18 @@ def draw(
         max_nodes: a larger diagram is shown reduced.
     """
     above = Caption(name=diagram.name, run_status=run_status, run_id=run_id, figures=figures, summary=summary)
-    view = _View(diagram, states, above)
+    return draw_shown(shown_diagram(diagram, states, above), prefix=prefix, max_nodes=max_nodes)
+
+
+def draw_shown(shown: ShownDiagram, *, prefix: str, max_nodes: int = MAX_NODES) -> Picture:
+    """Draw what is shown; a large diagram is reduced. It never raises."""
     try:
-        view = _view(view, max_nodes)
+        view = _reduced(shown, max_nodes)
         return _picture(view, prefix, to_text(view.diagram, view.states, caption=view.caption))
     except Exception:
-        log.debug("the diagram of %r could not be prepared", diagram.name, exc_info=True)
-        return Picture(svg=None, text=diagram.name if run_status is None else f"{diagram.name}: {run_status}")
+        log.debug("the diagram of %r could not be reduced", shown.caption.name, exc_info=True)
+        name, status = shown.caption.name, shown.caption.run_status
+        return Picture(svg=None, text=name if status is None else f"{name}: {status}")
 
 
 def draw_machine(
@@ -144,45 +149,46 @@ def draw_machine(
     """Draw a state machine; it never raises. The arguments are those of `draw`, the caption is written above."""
     try:
         shown = reduced(without_dangling_edges(diagram), states, max_nodes=max_nodes)
-        view = _View(shown.diagram, shown.states, caption)
+        view = ShownDiagram(shown.diagram, shown.states, caption)
         return _picture(view, prefix, to_machine_text(without_dangling_edges(diagram), states, caption=caption))
     except Exception:
         log.debug("the diagram of %r could not be prepared", caption.name, exc_info=True)
         return Picture(svg=None, text=caption.name)
 
 
-def draw_parts(
-    diagram: Diagram,
-    states: Mapping[str, NodeState],
-    *,
-    run_status: RunStatus | None = None,
-    run_id: str | None = None,
-    prefix: str = "iron",
-    max_nodes: int = MAX_NODES,
-) -> PictureParts:
-    """Return the parts of the picture that `draw` gives for the same arguments; a failure gives none of them."""
-    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id))
+def draw_parts(shown: ShownDiagram, *, prefix: str, max_nodes: int = MAX_NODES) -> PictureParts:
+    """Return the parts of the picture that `draw_shown` gives for the same arguments; a failure gives none of them."""
     try:
-        view = _view(view, max_nodes)
+        view = _reduced(shown, max_nodes)
         layout = _layout(view.diagram)
         elements = svg.elements(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)
         frame = "\n".join([svg.scenery(view.diagram, layout, caption=view.caption), *elements])
         return PictureParts(frame=blake2b(frame.encode(), digest_size=12).hexdigest(), elements=elements)
     except Exception:
-        log.debug("the parts of %r could not be drawn", diagram.name, exc_info=True)
+        log.debug("the parts of %r could not be drawn", shown.caption.name, exc_info=True)
         return PictureParts(frame="", elements={})
 
 
-def _view(given: _View, max_nodes: int) -> _View:
-    whole = with_recorded(without_dangling_edges(given.diagram), given.states)
-    above = caption_of(whole, given.states, given.caption)
-    states = with_left_out(whole, given.states, run_status=above.run_status)
-    whole, states = with_blocks(whole, states, run_status=above.run_status)
-    shown = reduced(whole, states, max_nodes=max_nodes)
-    return _View(shown.diagram, shown.states, above)
+def shown_diagram(diagram: Diagram, states: Mapping[str, NodeState], caption: Caption) -> ShownDiagram:
+    """Return what is shown of a diagram: with the recorded steps that it lacks, and states that follow from others.
+
+    Of a diagram that can't be shown the caption is left. It never raises.
+    """
+    try:
+        whole = with_recorded(without_dangling_edges(diagram), states)
+        above = caption_of(whole, states, caption)
+        shown = with_left_out(whole, states, run_status=above.run_status)
+        return ShownDiagram(*with_blocks(whole, shown, run_status=above.run_status), above)
+    except Exception:
+        log.debug("the diagram of %r could not be prepared", diagram.name, exc_info=True)
+        return ShownDiagram(Diagram(diagram.name), {}, caption)
 
 
-def _picture(view: _View, prefix: str, text: str) -> Picture:
+def _reduced(shown: ShownDiagram, max_nodes: int) -> ShownDiagram:
+    return ShownDiagram(*reduced(shown.diagram, shown.states, max_nodes=max_nodes), shown.caption)
+
+
+def _picture(view: ShownDiagram, prefix: str, text: str) -> Picture:
     try:
         layout = _layout(view.diagram)
         drawn = svg.render(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)

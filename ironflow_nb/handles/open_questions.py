@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.identity import RunId, ValueId
@@ -94,12 +94,21 @@ def _record(asked: OpenQuestion, run: RunRow, status: RunStatus) -> Mapping[str,
     }
 
 
-def questions_of(engine: Engine, reader: Reader, run_ids: Collection[str]) -> list[OpenQuestion]:
-    """Return the questions that these runs ask, in the order in which they were asked."""
+def questions_of(
+    engine: Engine, reader: Reader, run_ids: Collection[str], waits: Sequence[StepRow] | None = None
+) -> list[OpenQuestion]:
+    """Return the questions that these runs ask, in the order in which they were asked.
+
+    Args:
+        engine: it reads the values.
+        reader: the transaction.
+        run_ids: the runs.
+        waits: the steps of theirs that wait, if they were read already.
+    """
     items = reader.work(QueueSelect(run_ids=run_ids, kind=WaitKind.APPROVAL))
     asking = {(item.run_id, parse_work_key(item.key)[0]) for item in items}
     select = Select(run_ids=[run_id for run_id, _ in asking], step_statuses={StepStatus.WAITING}, is_latest=True)
-    rows = reader.steps(select) if asking else []
+    rows = [] if not asking else waits if waits is not None else reader.steps(select)
     asked = sorted((row for row in rows if (row.run_id, row.step) in asking), key=lambda row: row.started_at)
     inputs = {row.inputs_id for row in asked if row.inputs_id is not None}
     records = reader.values(inputs, of=[row.row_key for row in asked])

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status
-from ironflow_nb.core.wait_rules import until
+from ironflow_nb.core.wait_rules import WaitKind, until
 from ironflow_nb.execution import Engine, definition_prefix
-from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
+from ironflow_nb.handles.questions import Choice
+from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, ShownWait, progress_of
 from ironflow_nb.journal.ports import SiteTally, StepTally
 from ironflow_nb.telemetry.telemetry_rows import OpenProgress
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.model import Diagram, NodeStatus
     from ironflow_nb.diagram.run_path import NodeSites
     from ironflow_nb.diagram.states import NodeState, RunFigures
+    from ironflow_nb.views.run_view import LaneView, RunView, WaitView
 
 HTML: Final = "text/html"
 SVG: Final = "image/svg+xml"
@@ -30,7 +36,7 @@ TEXT: Final = "text/plain"
 def picture_of(engine: Engine, run_id: RunId) -> Picture:
     """Return the picture of a run; if the journal can't be read, the error in its place. It never raises."""
     try:
-        return drawn(run_id, progress_of(engine, run_id))
+        return drawn(view_of(run_id, progress_of(engine, run_id)))
     except Exception as error:  # noqa: BLE001 -- it is shown in place of a repr, which never raises
         return trouble(run_id, error)
 
@@ -42,16 +48,102 @@ def trouble(run_id: RunId, error: Exception) -> Picture:
     return Picture(svg=None, text=f"run {run_id}: {error}")
 
 
-def drawn(run_id: RunId, progress: Progress) -> Picture:
-    """Return the picture of a run that is so far; nothing is read for it."""
-    from ironflow_nb.diagram.draw import draw
+def drawn(view: RunView) -> Picture:
+    """Return the picture of a run; nothing is read for it."""
+    from ironflow_nb.diagram.draw import draw_shown
 
-    diagram, states = _laid(progress)
-    figures = _figures(progress)
-    prefix = f"iron-{run_id}"
-    picture = draw(diagram, states, run_status=progress.status, run_id=run_id, figures=figures, prefix=prefix)
-    asked = [f"it asks {question.question}: {question.expression}" for _, question in progress.questions]
+    picture = draw_shown(view.shown, prefix=f"iron-{view.run_id}")
+    asked = [f'it asks "{wait.question}": {wait.expression}' for wait in view.waits if wait.question is not None]
     return changed(picture, text="\n".join([picture.text, *asked]), below=tuple(asked)) if asked else picture
+
+
+# -- the view ----------------------------------------------------------------------------------------------------
+
+
+def view_of(run_id: RunId, progress: Progress, earlier: Sequence[int] = ()) -> RunView:
+    """Return the view of a run that is so far; nothing is read for it.
+
+    Args:
+        run_id: the run.
+        progress: how far it is.
+        earlier: how long earlier runs of its flow took, in microseconds.
+    """
+    from ironflow_nb.diagram.draw import shown_diagram
+    from ironflow_nb.diagram.states import Caption
+    from ironflow_nb.views.run_view import RunView, allowed_actions, breaker_view, node_views, progress_view
+
+    run = progress.run
+    diagram, states = _laid(progress)
+    caption = Caption(name=diagram.name, run_status=progress.status, run_id=run_id, figures=_figures(progress))
+    shown = shown_diagram(diagram, states, caption)
+    began_at = progress.continued_at or (None if run is None else run.started_at)
+    waits = tuple(map(_wait_view, progress.waits))
+    return RunView(
+        run_id=run_id,
+        kind="" if run is None else run.kind,
+        status=progress.status,
+        caption=shown.caption,
+        began_at=began_at,
+        ended_at=progress.ended_at,
+        n_sessions=0 if run is None else run.n_sessions,
+        progress=msgspec.structs.replace(
+            progress_view(states), expected_end_at=_expected_end(progress, states, earlier)
+        ),
+        nodes=node_views(shown),
+        edges=shown.diagram.edges,
+        waits=waits,
+        lanes=_lane_views(progress.lanes),
+        breakers=tuple(map(breaker_view, progress.breakers)),
+        actions=allowed_actions(run, progress.status, states.values(), waits),
+    )
+
+
+def _expected_end(progress: Progress, states: Mapping[str, NodeState], earlier: Sequence[int]) -> int | None:
+    """Return when the run ends: after as long as earlier ones took, or with the last known item at its own pace."""
+    from ironflow_nb.views.run_view import expected_end, progress_view
+
+    run, now = progress.run, progress.now
+    if run is None or now is None or progress.status not in OWNED:
+        return None
+    if earlier and progress.continued_at is None:  # a continuation has less to do
+        return run.started_at + sorted(earlier)[len(earlier) // 2]
+    if not progress.totals:  # of other steps it is not known how many will come
+        return None
+    n_before = sum(state.n_before for state in states.values())
+    return expected_end(progress_view(states), n_before, progress.continued_at or run.started_at, now)
+
+
+def _wait_view(wait: ShownWait) -> WaitView:
+    from ironflow_nb.views.run_view import WaitView
+
+    row, asked = wait.row, wait.question
+    view = WaitView(
+        step=row.step, kind=wait.began.wait_kind, since_at=row.started_at, due_at=wait.began.due_at,
+        signals=() if wait.began.wait_kind == WaitKind.APPROVAL else wait.began.signals,
+    )  # fmt: skip
+    if asked is None:
+        return view
+    answer = asked.question.answer
+    return msgspec.structs.replace(
+        view, question=plain(asked.question.text), fits=plain(answer.fits), payload=asked.payload,
+        choices=tuple(map(str, answer.options)) if isinstance(answer, Choice) else (), expression=asked.expression,
+    )  # fmt: skip
+
+
+def _lane_views(places: Iterable[LanePlace]) -> tuple[LaneView, ...]:
+    from ironflow_nb.views.run_view import LaneView
+
+    found: dict[LaneKey, list[LanePlace]] = {}
+    for place in places:
+        found.setdefault(place.lane_key, []).append(place)
+    return tuple(
+        LaneView(
+            lane=lane, key=key, limit=of_lane[-1].limit,
+            n_held=sum(place.held_since is not None for place in of_lane),
+            n_waiting=sum(place.held_since is None for place in of_lane),
+        )
+        for (lane, key), of_lane in sorted(found.items())
+    )  # fmt: skip
 
 
 def _figures(progress: Progress) -> RunFigures:

@@ -8,20 +8,27 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.breaker_rules import BreakerState
 from ironflow_nb.core.event_codec import decode_as
 from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, StepReused, StepStarted, WaitStarted
 from ironflow_nb.core.identity import Digest, RunId, StepRef
-from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.lane_rules import LanePlace
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import is_shown
 from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
 from ironflow_nb.handles.open_questions import OpenQuestion, questions_of
+from ironflow_nb.history.lanes_frame import living_places
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
+from ironflow_nb.journal.breaker_rows import breakers_of
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
 from ironflow_nb.telemetry.telemetry_rows import OpenProgress, TelemetryReader
 
 _CHILDREN: Final = 5
 """The number of child runs that a node lists: the newest."""
+
+_EARLIER: Final = 5
+"""The number of earlier runs that tell how long a run takes: the newest that completed at the first go."""
 
 _UNDONE: Final = FAILURES | {StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING}
 """The statuses of steps that a continuation of the run does again, unless the flow lived with their failure."""
@@ -55,8 +62,23 @@ class Definitions(NamedTuple):
     older: Mapping[str, StoredDefinition] = {}
 
 
+class ShownWait(NamedTuple):
+    """A wait of the run that goes on, and what it asks, None if it asks nothing."""
+
+    row: StepRow
+    began: WaitStarted
+    question: OpenQuestion | None
+
+    @property
+    def place(self) -> Place:
+        """The name and the call site of the wait."""
+        return self.row.name, self.began.site
+
+
 class Progress(NamedTuple):
     """The recorded progress of a run and of its children; `totals` are those of maps, by name and site.
+
+    `lanes` are all places in the lanes that the run waits for, `breakers` those that it waits for.
 
     `continued_at`, `ended_at` and `now` are microseconds UTC, the first two those of the latest continuation. Only a
     run that has not ended has `now`, which is rounded as its elapsed time is shown, and what was `reported`.
@@ -73,7 +95,14 @@ class Progress(NamedTuple):
     n_reused: int = 0
     now: int | None = None
     reported: Sequence[OpenProgress] = ()
-    questions: Sequence[tuple[Place, OpenQuestion]] = ()
+    waits: Sequence[ShownWait] = ()
+    lanes: Sequence[LanePlace] = ()
+    breakers: Sequence[BreakerState] = ()
+
+    @property
+    def questions(self) -> list[tuple[Place, OpenQuestion]]:
+        """What the run asks, in the order in which it was asked, with the place of each question."""
+        return [(wait.place, wait.question) for wait in self.waits if wait.question is not None]
 
     @property
     def places(self) -> set[Place]:
@@ -167,20 +196,54 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
         n_reused=moment.n_reused,
         now=moment.now,
         reported=moment.reported,
-        questions=_questions(engine, reader, run, tallies),
+        waits=_waits(engine, reader, run, tallies),
+        lanes=_lanes(engine, reader, run, tallies) if goes_on else (),
+        breakers=_breakers(reader, tallies) if goes_on else (),
     )
 
 
-def _questions(
-    engine: Engine, reader: Reader, run: RunRow, tallies: Iterable[SiteTally]
-) -> list[tuple[Place, OpenQuestion]]:
-    """Return what the run asks now, with the place of each question."""
+def _waits(engine: Engine, reader: Reader, run: RunRow, tallies: Iterable[SiteTally]) -> list[ShownWait]:
+    """Return the open waits of the run, in the order in which they began."""
     if not any(tally.status is StepStatus.WAITING for tally in tallies):
         return []
-    began = reader.events(Select(run_ids=[run.run_id], name=WaitStarted.__name__))
-    sites = {row.step: decode_as(WaitStarted, row.data).site for row in began}
-    asked = questions_of(engine, reader, [run.run_id])
-    return [((each.row.name, sites.get(each.row.step, "")), each) for each in asked]
+    events = reader.events(Select(run_ids=[run.run_id], name=WaitStarted.__name__))
+    began = {row.step: decode_as(WaitStarted, row.data) for row in events}  # the latest attempt of each
+    rows = reader.steps(Select(run_ids=[run.run_id], step_statuses={StepStatus.WAITING}, is_latest=True))
+    asked = {each.row.step: each for each in questions_of(engine, reader, [run.run_id], rows)}
+    found = [ShownWait(row, began[row.step], asked.get(row.step)) for row in rows if row.step in began]
+    if run.status not in OWNED:  # nobody waits, but a question may still be answered
+        found = [wait for wait in found if wait.question is not None]
+    return sorted(found, key=lambda wait: wait.row.started_at)
+
+
+def _lanes(engine: Engine, reader: Reader, run: RunRow, tallies: Iterable[SiteTally]) -> list[LanePlace]:
+    """Return all places in the lanes that the run, or a step of it, waits for."""
+    if run.status is not RunStatus.PENDING and not any(reason.startswith("lane") for reason in _reasons(tallies)):
+        return []
+    places = reader.lane_places()
+    wanted = {place.lane_key for place in places if place.run_id == run.run_id and place.held_since is None}
+    return living_places(engine, reader, [place for place in places if place.lane_key in wanted])
+
+
+def _reasons(tallies: Iterable[SiteTally]) -> set[str]:
+    """Return for what the steps wait that are not allowed to begin yet."""
+    return {tally.reason for tally in tallies if tally.status is StepStatus.PENDING and tally.reason}
+
+
+def _breakers(reader: Reader, tallies: Iterable[SiteTally]) -> list[BreakerState]:
+    """Return the breakers that steps of the run wait for."""
+    waited_for = _reasons(tallies)
+    if not any(reason.startswith("breaker ") for reason in waited_for):
+        return []
+    return [state for state in breakers_of(reader).breakers() if f"breaker {state.name}" in waited_for]
+
+
+def earlier_durations(engine: Engine, run: RunRow) -> list[int]:
+    """Return how long the newest earlier runs of the flow took that completed at the first go, in microseconds."""
+    select = Select(kind=run.kind, name=run.name, is_full_name=True, statuses={RunStatus.COMPLETED}, limit=_EARLIER)
+    with engine.reading() as reader:
+        earlier = [each for each in reader.runs(select) if each.n_sessions == 1 and not each.n_reused]
+    return [each.ended_at - each.started_at for each in earlier if each.ended_at is not None]
 
 
 def _in_flight_before(session: Session | None, began_at: int) -> Counter[Place]:

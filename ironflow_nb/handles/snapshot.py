@@ -14,7 +14,7 @@ from ironflow_nb.core.run_state import RunRow, RunState, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import is_shown
 from ironflow_nb.execution import Engine
-from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble
+from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble, view_of
 from ironflow_nb.handles.run_progress import Progress, definitions_of, sites_of, totals_of
 from ironflow_nb.history import frames
 from ironflow_nb.history.recorded_values import output_of
@@ -76,7 +76,7 @@ class Snapshot:
     def diagram(self) -> Picture:
         """Return the picture of the run as it was then; steps that it had later are pending."""
         try:
-            return drawn(self.run_id, self._progress())
+            return drawn(view_of(self.run_id, self._progress()))
         except Exception as error:  # noqa: BLE001 -- it is shown in place of a repr, which never raises
             return trouble(self.run_id, error)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.history.tables import COUNT, TEXT, frame_of_records
+from ironflow_nb.journal.ports import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,16 @@ def lanes(*, engine: Engine | None = None) -> pd.DataFrame:
     engine = engine or REGISTRY.engine()
     found: dict[LaneKey, list[LanePlace]] = {}
     with engine.reading() as reader:
-        for place in reader.lane_places():
-            if engine.access.is_owner_alive(reader, place.owner):
-                found.setdefault(place.lane_key, []).append(place)
+        for place in living_places(engine, reader, reader.lane_places()):
+            found.setdefault(place.lane_key, []).append(place)
     now = engine.clock.now()
     return frame_of_records(_COLUMNS, [_row(found[lane], now) for lane in sorted(found)])
+
+
+def living_places(engine: Engine, reader: Reader, places: Sequence[LanePlace]) -> list[LanePlace]:
+    """Return the places whose owners are alive: those of the dead are free."""
+    is_alive = {owner: engine.access.is_owner_alive(reader, owner) for owner in {place.owner for place in places}}
+    return [place for place in places if is_alive[place.owner]]
 
 
 def _row(places: Sequence[LanePlace], now: int) -> dict[str, object]:

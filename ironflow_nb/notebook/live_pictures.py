@@ -8,16 +8,19 @@ same decider is shown again, and it is updated at the end of every cell, so that
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import ENDED
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.execution import REGISTRY, Engine, shell
 from ironflow_nb.handles.run import Run
-from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble
-from ironflow_nb.handles.run_progress import Moment, Progress, progress_of, progress_since
+from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble, view_of
+from ironflow_nb.handles.run_progress import Moment, progress_of, progress_since
 from ironflow_nb.journal.ports import QueueSelect, Select
+
+if TYPE_CHECKING:
+    from ironflow_nb.views.run_view import RunView
 
 FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
@@ -36,7 +39,7 @@ class LiveOutput:
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
         self._moment: Moment | None = None
-        self._shown: tuple[Progress, bool] | None = None
+        self._shown: tuple[RunView, bool] | None = None
         self._n_sessions: int | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
@@ -72,8 +75,7 @@ class LiveOutput:
         A later continuation of the run is shown by its own cell.
         """
         self._is_final = self.paint()
-        shown = None if self._shown is None else self._shown[0].run
-        self._n_sessions = None if shown is None else shown.n_sessions
+        self._n_sessions = None if self._shown is None else self._shown[0].n_sessions
 
     def paint(self) -> bool:
         """Draw the current state if it has changed; return True if the run has ended and the picture is final."""
@@ -86,24 +88,24 @@ class LiveOutput:
                 session = self._engine.sessions.get(run_id)  # before reading: what has landed is in the journal
                 is_at_rest = session is None or not session.in_flight()
                 moment, progress = progress_since(self._engine, run_id, self._moment)
-                if progress is not None and self._is_continued(progress):
+                view = None if progress is None else view_of(run_id, progress)
+                if view is not None and self._is_continued(view):
                     self._is_final = True
                     return True
                 is_over = moment.status in ENDED and is_at_rest
-                progress = progress or (self._shown[0] if self._shown is not None else None)
-                if progress is not None and (progress, is_over) != self._shown:
-                    update(self._display_id, bundle_of(drawn(run_id, progress), is_moving=not is_over))
-                    self._shown = progress, is_over
+                view = view or (self._shown[0] if self._shown is not None else None)
+                if view is not None and (view, is_over) != self._shown:
+                    update(self._display_id, bundle_of(drawn(view), is_moving=not is_over))
+                    self._shown = view, is_over
                 self._moment = moment
             except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
                 update(self._display_id, bundle_of(trouble(run_id, error)))
             return is_over and run_id == self._run_id
 
-    def _is_continued(self, progress: Progress) -> bool:
+    def _is_continued(self, view: RunView) -> bool:
         """Return True if the run was continued since the cell of this output ended."""
-        run = progress.run
-        return self._n_sessions is not None and run is not None and run.n_sessions > self._n_sessions
+        return bool(self._n_sessions) and view.n_sessions > (self._n_sessions or 0)
 
 
 class CellPicture:
@@ -133,7 +135,7 @@ def show_run(run: Run[Any]) -> None:
     try:
         progress = progress_of(engine, run.id)
         moving = can_update() and progress.status not in ENDED
-        bundle = bundle_of(drawn(run.id, progress), is_moving=moving)
+        bundle = bundle_of(drawn(view_of(run.id, progress)), is_moving=moving)
     except Exception as error:  # noqa: BLE001 -- a display never raises, also if the journal can't be read
         moving, bundle = False, bundle_of(trouble(run.id, error))
     show_bundle(display_id, bundle)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.diagram import draw as door
-from ironflow_nb.diagram.draw import draw, draw_parts
+from ironflow_nb.diagram.draw import PictureParts, draw, draw_parts, shown_diagram
 from ironflow_nb.diagram.model import Diagram, Edge
-from ironflow_nb.diagram.states import NodeState, node_states
+from ironflow_nb.diagram.states import Caption, NodeState, node_states
 from tests.diagram.drawn import Drawn, chain, diagrams, looped, node, states
 
 RUNNING = {"run_status": RunStatus.RUNNING, "run_id": "k7x2mq9d4tzc"}
+
+
+def parts(diagram: Diagram, of_steps: dict[str, NodeState], **above: Any) -> PictureParts:
+    return draw_parts(shown_diagram(diagram, of_steps, Caption(name=diagram.name, **above)), prefix="iron")
 
 
 @settings(max_examples=40)
@@ -46,7 +51,7 @@ def test_without_a_picture_there_is_the_text(monkeypatch: pytest.MonkeyPatch, ca
     assert picture.svg is None
     assert picture.text.startswith("chain: running")
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
-    assert draw_parts(chain(1), {}).elements == {}
+    assert parts(chain(1), {}).elements == {}
 
 
 def test_without_anything_there_is_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,21 +59,21 @@ def test_without_anything_there_is_the_name(monkeypatch: pytest.MonkeyPatch) -> 
         raise ValueError("no diagram today")
 
     monkeypatch.setattr(door, "with_recorded", fail)
-    assert draw(chain(1), {}) == door.Picture(svg=None, text="chain")
+    assert draw(chain(1), {}).text == "chain"
     assert draw(chain(1), {}, run_status=RunStatus.FAILED).text == "chain: failed"
 
 
 def test_the_parts_of_a_picture_are_those_of_the_picture() -> None:
     of_steps = node_states([("left", StepStatus.RUNNING, 1, None)])
     svg = draw(looped(), of_steps, **RUNNING).svg or ""  # type: ignore[arg-type]
-    parts = draw_parts(looped(), of_steps, **RUNNING)  # type: ignore[arg-type]
-    assert set(parts.elements) == set(Drawn.of(svg).by_id())
-    assert all(element in svg for element in parts.elements.values())
+    found = parts(looped(), of_steps, **RUNNING)  # type: ignore[arg-type]
+    assert set(found.elements) == set(Drawn.of(svg).by_id())
+    assert all(element in svg for element in found.elements.values())
 
 
 def test_only_the_parts_that_change_differ_while_the_frame_stays() -> None:
-    before = draw_parts(looped(), node_states([("left", StepStatus.RUNNING, 1, None)]), **RUNNING)  # type: ignore[arg-type]
-    after = draw_parts(looped(), node_states([("left", StepStatus.COMPLETED, 1, 1.0)]), **RUNNING)  # type: ignore[arg-type]
+    before = parts(looped(), node_states([("left", StepStatus.RUNNING, 1, None)]), **RUNNING)  # type: ignore[arg-type]
+    after = parts(looped(), node_states([("left", StepStatus.COMPLETED, 1, 1.0)]), **RUNNING)  # type: ignore[arg-type]
     assert before.frame == after.frame
     changed = {name for name in before.elements if before.elements[name] != after.elements[name]}
     assert changed == {"iron-head", "iron-n-left"}
@@ -78,8 +83,8 @@ def test_replacing_the_parts_makes_the_next_picture() -> None:
     earlier = node_states([("left", StepStatus.RUNNING, 1, None)])
     later = node_states([("left", StepStatus.FAILED, 1, 1.0), ("join", StepStatus.CANCELLED, 1, None)])
     svg = draw(looped(), earlier, **RUNNING).svg or ""  # type: ignore[arg-type]
-    old = draw_parts(looped(), earlier, **RUNNING)  # type: ignore[arg-type]
-    new = draw_parts(looped(), later, run_status=RunStatus.FAILED, run_id="k7x2mq9d4tzc")
+    old = parts(looped(), earlier, **RUNNING)  # type: ignore[arg-type]
+    new = parts(looped(), later, run_status=RunStatus.FAILED, run_id="k7x2mq9d4tzc")
     for name in old.elements:
         svg = svg.replace(old.elements[name], new.elements[name])
     final = draw(looped(), later, run_status=RunStatus.FAILED, run_id="k7x2mq9d4tzc").svg or ""
@@ -88,7 +93,7 @@ def test_replacing_the_parts_makes_the_next_picture() -> None:
 
 
 def test_another_diagram_has_another_frame() -> None:
-    assert draw_parts(looped(), {}).frame != draw_parts(chain(3), {}).frame
+    assert parts(looped(), {}).frame != parts(chain(3), {}).frame
 
 
 def test_a_large_diagram_is_drawn_whole_only_on_demand() -> None:

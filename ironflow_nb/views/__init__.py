@@ -1,0 +1,1 @@
+"""What is shown of a journal, as plain values with deltas: every picture, text and card reads these."""
