@@ -92,12 +92,11 @@ class MemoryTriggers(TriggerReader):
 
     def events_since(self, name: str, at: int) -> list[EmittedEvent]:
         """See `TriggerReader`."""
-        found = [each for each in self._emitted.values() if each.name == name and each.at >= at]
-        return sorted(found, key=lambda each: each.at)
+        return [each for each in self._emitted.values() if each.name == name and each.at >= at]
 
     def events(self) -> list[EmittedEvent]:
         """See `TriggerReader`."""
-        return sorted(self._emitted.values(), key=lambda each: each.at)
+        return list(self._emitted.values())
 
     def subscribers(self, event: str) -> list[tuple[str, str]]:
         """See `TriggerReader`."""

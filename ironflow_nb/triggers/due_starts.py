@@ -24,7 +24,7 @@ from ironflow_nb.execution import Engine, is_own_start, logger
 from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.journal.ports import Addition, QueueItem, QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.triggers.claims import claim, failed, give_back, is_last, settle
-from ironflow_nb.triggers.event_rules import EventTrigger, Window, window
+from ironflow_nb.triggers.event_rules import EventTrigger, Window, is_before, window
 from ironflow_nb.triggers.trigger_rows import EmittedEvent, ReplacedItem, StoredSchedule, Subscription, triggers_of
 from ironflow_nb.values.failures import store_failure
 
@@ -223,10 +223,11 @@ def _put_off(engine: Engine, trigger: EventTrigger, claimed: QueueItem, event: E
 
     def act(reader: Reader) -> Sequence[RunCommit]:
         alive, now = engine.access.possible_owners(reader), engine.clock.now()
-        waiting = [each for each in _waiting(reader, claimed.key) if each.is_free(alive, now)]
-        before = [each for each in waiting if event.at < each.due_at]
+        at = min(event.at, now)  # what is ahead of the clock was emitted before it was set back
+        waiting = [each.after_set_back(now) for each in _waiting(reader, claimed.key) if each.is_free(alive, now)]
+        before = [each for each in waiting if at < each.due_at]
         opened = Window(before[0].created_at, before[0].due_at) if before else None
-        first_at, due_at = window(trigger, opened, event.at)
+        first_at, due_at = window(trigger, opened, at)
         newest = QueueItem(
             run_id=event.event_id, kind=StartKind.DEBOUNCE, key=claimed.key, due_at=due_at, created_at=first_at
         )
@@ -248,8 +249,9 @@ def _cancel(engine: Engine, definition: Definition, trigger: EventTrigger, event
         runs = reader.runs(Select(kind=definition.kind, name=definition.name, is_full_name=True, statuses=_LIVE))
         began_at = {run.run_id: _began_at(reader, run) for run in runs}
         waiting = _waiting(reader, f"{definition.kind} {definition.name}")
+    now = engine.clock.now()
     for run in runs:
-        if run.parent_run_id is None and began_at[run.run_id] <= event.at:
+        if run.parent_run_id is None and not is_before(event.at, began_at[run.run_id], now):
             try:
                 given = _argument(engine, definition, run)
             except (InputsNotStored, ValueError) as error:

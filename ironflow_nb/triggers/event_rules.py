@@ -79,6 +79,14 @@ def window(trigger: EventTrigger, open_window: Window | None, at: int) -> Window
     return Window(first_at, due_at if trigger.max_wait is None else min(due_at, first_at + trigger.max_wait))
 
 
+def is_before(at: int, other_at: int, now: int) -> bool:
+    """Return True if one instant was noted before another one, by a clock that may have been set back.
+
+    What is in the future now was noted before that, and so before all that is not.
+    """
+    return (at <= now, at) < (other_at <= now, other_at)
+
+
 def search(option: str, expression: str, data: Any) -> Any:
     """Return the value of a JMESPath expression.
 

@@ -203,3 +203,90 @@ def test_an_event_starts_its_flow_though_it_was_emitted_in_what_is_the_future_no
     pass_time(engine, 1)
     assert counted.last is not None
     assert counted.last.result(60) == 3
+
+
+@pytest.mark.parametrize("back_s", BACK_S, ids=["hours", "a year"])
+def test_an_event_cancels_the_run_that_began_before_the_clock_was_set_back(engine: Engine, back_s: float) -> None:
+    @flow(on="order.placed", cancel_on="order.cancelled")
+    def fulfil(order: dict[str, int]) -> None:
+        iron.wait_for("paid")
+
+    called = fulfil.start({"id": 1})
+    iron.emit("order.placed", {"id": 2})
+    pass_time(engine, 1)
+    started = fulfil.last
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-back_s)
+    for number in (1, 2):
+        iron.emit("order.cancelled", {"id": number})
+    pass_time(engine, 1)
+    assert started is not None
+    assert [called.status, started.status] == ["cancelled"] * 2
+
+
+def test_an_event_of_before_the_clock_was_set_back_cancels_no_run_of_afterwards(engine: Engine) -> None:
+    @flow(cancel_on="order.cancelled")
+    def fulfil(order: dict[str, int]) -> None:
+        iron.wait_for("paid")
+
+    fulfil.start({"id": 1}).cancel().wait()
+    pass_time(engine, 0)  # the flow wants the event from now on
+    iron.emit("order.cancelled", {"id": 1})
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-2 * HOUR_S)
+    run = fulfil.start({"id": 1})
+    pass_time(engine, 1)
+    assert run.status == "waiting"
+
+
+@pytest.mark.parametrize("back_s", BACK_S, ids=["hours", "a year"])
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken before", "taken afterwards"])
+def test_events_are_put_off_no_longer_than_they_were_to_be(engine: Engine, is_taken: bool, back_s: float) -> None:
+    @flow(on="saved", debounce_s=60)
+    def build(n: int) -> int:
+        return n
+
+    iron.emit("saved", 1)
+    if is_taken:
+        pass_time(engine, 10)
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-back_s)
+    pass_time(engine, 61)
+    assert build.last is not None
+    assert build.last.result(LIMIT_S) == 1
+
+
+def test_events_of_before_and_after_the_clock_was_set_back_are_of_one_window(engine: Engine) -> None:
+    @flow(on="saved", debounce_s=60)
+    def build(n: int) -> int:
+        return n
+
+    @flow(on="saved")
+    def note(n: int) -> int:
+        return n
+
+    pass_time(engine, 0)
+    iron.emit("saved", 1)
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-2 * HOUR_S)
+    iron.emit("saved", 2)
+    engine.clock.advance(1)  # nobody has looked at them yet
+    pass_time(engine, 61)
+    assert build.last is not None
+    assert [run.result(LIMIT_S) for run in (build.last, note.last) if run] == [2, 2]
+    assert (len(build.runs()), len(note.runs())) == (1, 2)
+
+
+def test_events_that_nobody_wanted_come_in_the_order_of_their_emission(engine: Engine) -> None:
+    iron.emit("saved", 1)
+    assert isinstance(engine.clock, SimClock)
+    engine.clock.advance(-2 * HOUR_S)
+    iron.emit("saved", 2)
+
+    @flow(on="saved")
+    def note(n: int) -> int:
+        return n
+
+    pass_time(engine, 1)
+    assert note.last is not None
+    assert note.last.result(LIMIT_S) == 2

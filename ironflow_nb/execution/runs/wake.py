@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.identity import RunId
@@ -150,7 +150,7 @@ class Waker:
         first: dict[str, QueueItem] = {}
         with self._engine.access.current() as reader:
             alive, now = self._engine.access.possible_owners(reader), self._engine.clock.now()
-            for item in reader.starts(startable):
+            for item in _as_emitted(reader.starts(startable)):
                 if item.work_id not in self._foreign:
                     first.setdefault(item.run_id if item.kind == StartKind.SCHEDULE else item.key, item)
         return [each for each in first.values() if each.due_at <= now and each.is_free(alive, now)]
@@ -224,6 +224,14 @@ class Waker:
         except IronflowError as error:
             self._engine.refused.add(run.run_id)
             logger().warning("run %s of %s can go on, and is not continued here: %s", run.run_id, run.name, error)
+
+
+def _as_emitted(items: Sequence[QueueItem]) -> Iterator[QueueItem]:
+    """Yield the items in their order, and events that are new in that of their emission: the clock may be set back."""
+    new = [item for item in items if item.kind == StartKind.EVENT and not item.attempts]
+    in_order = iter(sorted(new, key=lambda item: item.work_id or 0))
+    for item in items:
+        yield next(in_order) if item.kind == StartKind.EVENT and not item.attempts else item
 
 
 def _root(reader: Reader, run: RunRow) -> RunRow | None:
