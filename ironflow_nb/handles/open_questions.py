@@ -10,7 +10,15 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
-from ironflow_nb.errors import AmbiguousStep, InputInvalid, IronflowError, NothingToDo, RunFinished, ValueUnreadable
+from ironflow_nb.errors import (
+    AmbiguousStep,
+    InputInvalid,
+    IronflowError,
+    NothingToDo,
+    RunFinished,
+    StepNotFound,
+    ValueUnreadable,
+)
 from ironflow_nb.execution import REGISTRY, Engine, answer_waiting, refuse_answered
 from ironflow_nb.handles.questions import Choice, Question, Typed, answer_of
 from ironflow_nb.history.lookup import resolve_step
@@ -178,12 +186,9 @@ def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQue
     with engine.reading() as reader:
         found = _of_family(engine, reader, run_id)
         if step is not None:
-            _refuse_answered(reader, found[0].row.run_id if found else run_id, found, step)
+            found = _named(reader, run_id, found, step)
     if not found:
         raise NothingToDo(f"run {run_id} asks nothing now; iron.waiting() lists all open questions", run_id=run_id)
-    if step is not None:
-        ref = resolve_step([each.row for each in found], step, run_id)
-        found = [each for each in found if each.row.step == ref]
     if len(found) > 1:
         listed = "; ".join(map(str, found))
         raise AmbiguousStep(
@@ -194,12 +199,25 @@ def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQue
     return found[0]
 
 
-def _refuse_answered(reader: Reader, run_id: RunId, found: list[OpenQuestion], step: object) -> None:
-    """Raise an error if the step is a question that is no longer open; it says who answered."""
-    rows = reader.steps(Select(run_ids=[run_id], is_latest=True))
-    ref = resolve_step(rows, step, run_id)
-    if all(each.row.step != ref for each in found):
-        refuse_answered(reader, next(row for row in rows if row.step == ref))
+def _named(reader: Reader, run_id: RunId, found: list[OpenQuestion], step: object) -> list[OpenQuestion]:
+    """Return the question that is this step of the run, or else of a child; raise an error if it is no longer open.
+
+    A step of the run itself takes precedence: an answer that is given twice must not answer the question of a child.
+    """
+    unknown: StepNotFound | None = None
+    for asking in dict.fromkeys([run_id, *(each.row.run_id for each in found)]):
+        rows = reader.steps(Select(run_ids=[asking], is_latest=True))
+        try:
+            ref = resolve_step(rows, step, asking)
+        except StepNotFound as error:
+            unknown = unknown or error
+            continue
+        named = [each for each in found if (each.row.run_id, each.row.step) == (asking, ref)]
+        if not named:
+            refuse_answered(reader, next(row for row in rows if row.step == ref))
+        return named
+    assert unknown is not None
+    raise unknown
 
 
 def _of_family(engine: Engine, reader: Reader, run_id: RunId) -> list[OpenQuestion]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.status import RunStatus
+from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalBusy, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
@@ -136,6 +138,67 @@ def test_an_end_that_was_refused_is_recorded_before_the_run_continues() -> None:
     with journal.reading() as reader:
         types = [row.type for row in reader.events(Select())]
     assert types == ["RunStarted", "RunFailed", "RunContinued", "RunCompleted"]
+
+
+class RefusingFailures(MemoryJournal):
+    """A journal that refuses the failures of runs, as long as it is told to."""
+
+    is_refusing = True
+
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
+        types = [type(recorded.event).__name__ for entry in entries for recorded in entry.events]
+        if self.is_refusing and "RunFailed" in types:
+            raise JournalBusy("another process holds the journal", path=self.location)
+        super().append(entries, durability=durability, lease=lease)
+
+
+@flow
+def failing_child() -> None:
+    work(1)
+    raise KeyError("an error")
+
+
+@flow
+async def failing_async_child() -> None:
+    failing_child.fn()
+
+
+@flow
+def handling() -> str:
+    try:
+        failing_child()
+    except KeyError:
+        return "handled"
+    return "not reached"
+
+
+@flow
+async def handling_async() -> str:
+    try:
+        await failing_async_child()
+    except KeyError:
+        return "handled"
+    return "not reached"
+
+
+@pytest.mark.parametrize("parent", [handling, handling_async], ids=["def", "async"])
+def test_a_parent_does_not_record_the_failure_of_a_child_whose_end_the_journal_refused(parent: iron.Flow) -> None:
+    def call() -> object:
+        called = parent.options(key="one")()
+        return asyncio.run(called) if parent.spec.is_async else called
+
+    journal = RefusingFailures()
+    with kernel(journal, "a cell"):
+        with pytest.raises(JournalBusy):
+            call()
+        with journal.reading() as reader:
+            (called,) = [row for row in reader.steps(Select()) if row.child_run_id is not None]
+        assert called.status is StepStatus.RUNNING  # a process that dies now leaves a child that is continued
+        journal.is_refusing = False
+        assert call() == "handled"
+    with journal.reading() as reader:
+        ends = {run.parent_run_id is None: run.status for run in reader.runs(Select())}
+    assert ends == {True: RunStatus.COMPLETED, False: RunStatus.FAILED}
 
 
 def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path) -> None:

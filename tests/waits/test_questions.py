@@ -170,6 +170,30 @@ def test_a_question_of_a_child_is_answered_by_the_handle_of_its_parent(lab: Lab)
     assert run.result(LIMIT_S) == (True, "ann")
 
 
+@BOTH
+def test_an_answer_that_is_given_twice_does_not_answer_the_child_that_asks_next(lab: Lab, asking: Any) -> None:
+    @flow
+    def parent() -> Any:
+        return iron.approve("First?"), publish(["a"])
+
+    @flow
+    async def parent_async() -> Any:
+        return await iron.aio.approve("First?"), await publish_async(["a"])
+
+    run = (parent if asking is publish else parent_async).start()
+    until(lambda: is_asking(run))
+    run.answer(True, step="iron.approve[0]")
+    until(lambda: len(asked := iron.waiting()) == 1 and asked["run_id"][0] != run.id)
+    with pytest.raises(iron.errors.NothingToDo, match=rf"iron.approve\[0\] of run {run.id} was answered"):
+        run.answer(False, step="iron.approve[0]")
+    run.answer(True)
+    until(lambda: list(iron.waiting()["step"]) == ["iron.ask[0]"])
+    with pytest.raises(iron.errors.StepNotFound, match=f"run {run.id} has no step"):
+        run.answer(False, step="iron.approve[7]")
+    run.answer("ann", step="iron.ask[0]")  # no step of the run itself
+    assert run.result(LIMIT_S) == (True, (True, "ann"))
+
+
 def test_a_question_that_nobody_answers_times_out_and_a_later_answer_is_refused(lab: Lab) -> None:
     lab.simulate_time()
 

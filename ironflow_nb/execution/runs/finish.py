@@ -18,6 +18,7 @@ from ironflow_nb.errors import (
     CodeChanged,
     InputInvalid,
     IronflowError,
+    JournalError,
     OutcomeUnknown,
     RunCancelled,
     RunInterrupted,
@@ -28,7 +29,7 @@ from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.attempts import Promise, steps_behind
+from ironflow_nb.execution.session.attempts import UNRECORDED_RUN, Promise, steps_behind
 from ironflow_nb.execution.session.open_waits import LeftWaiting
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
@@ -36,7 +37,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import children_of, waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 from ironflow_nb.journal.ports import QueueItem
-from ironflow_nb.values.failures import annotate
+from ironflow_nb.values.failures import annotate, set_attribute
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -145,7 +146,7 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
         _note(session, error, what, _TO_DO_AGAIN if undone else _to_do(error))
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         last = PendingEvent(failed, values=(stored,))
-    with _closing(engine, session, ended, error):
+    with _closing(engine, session, ended, error, is_failure=True):
         if last is not None:
             session.disown(causes)
             _end(engine, session, last, lambda: ended.fail(error))
@@ -169,7 +170,7 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
     """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
     ended = session.completion
     session.cut_off(reason)  # first: a child that ends now has not failed
-    with _closing(engine, session, ended, error):
+    with _closing(engine, session, ended, error, is_failure=False):
         try:
             session.commit_queued()
             if session.is_open:  # else the engine was closed, and has recorded it
@@ -216,7 +217,7 @@ def stop(engine: Engine, session: Session, stopped: RunStopped, undone: str = ""
     else:
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
-    with _closing(engine, session, ended, error):
+    with _closing(engine, session, ended, error, is_failure=isinstance(error, RunCancelled)):
         _end(engine, session, last, lambda: ended.fail(error))
     if stopped.request is StopRequest.PARK:
         engine.watch()
@@ -257,14 +258,32 @@ def note_interrupt(session: Session, error: BaseException) -> None:
 
 
 @contextmanager
-def _closing(engine: Engine, session: Session, ended: Promise, error: BaseException) -> Iterator[None]:
-    """Record the last event inside; then fail the completion with the error, also if the journal refused the event."""
+def _closing(
+    engine: Engine, session: Session, ended: Promise, error: BaseException, *, is_failure: bool
+) -> Iterator[None]:
+    """Record the last event inside; then fail the completion with the error, also if the journal refused the event.
+
+    Raises:
+        JournalError: the journal refused the failure of a child run. Its parent records that failure only after it: if
+            the process died in between, no continuation of the parent would ever end the child.
+    """
+    refused: JournalError | None = None
     try:
         yield
     except IronflowError as trouble:
+        if is_failure and _is_child(session) and isinstance(trouble, JournalError):
+            refused = trouble
         logger().warning("run %s: its end could not be recorded yet: %s", session.run_id, trouble)
     session.resolve(ended, error)
     engine.close_session(session)
+    if refused is not None:
+        set_attribute(refused, UNRECORDED_RUN, session.run_id)
+        raise refused from error
+
+
+def _is_child(session: Session) -> bool:
+    row = session.writer.row
+    return row is not None and row.parent_run_id is not None
 
 
 def _account(session: Session) -> list[PendingEvent]:
@@ -277,10 +296,8 @@ def _account(session: Session) -> list[PendingEvent]:
 
 def _note(session: Session, error: BaseException, what: str, to_do: str | None) -> None:
     """Add a note to the error: what happened to its run, and how to continue it. Of a child only its parent says so."""
-    row = session.writer.row
-    is_child = row is not None and row.parent_run_id is not None
     is_noted = any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ()))
-    if session.rejoined_by is not None and not is_child and not is_noted:
+    if session.rejoined_by is not None and not _is_child(session) and not is_noted:
         more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
         if to_do is _TO_DO_AGAIN:
             more = f'\n{_NOTE}{to_do}; iron.resume("{session.run_id}") goes on with this run and does that again'

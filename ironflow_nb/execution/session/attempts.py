@@ -36,6 +36,9 @@ class Undone(msgspec.Struct, frozen=True):
 FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
 
+UNRECORDED_RUN: Final = "_ironflow_unrecorded_run"
+"""Set on the error with which the journal refused the end of a child run: the id of that run."""
+
 Place = tuple[Digest, BranchId, int]
 """Identity, branch, and which time the branch asks for it: what recognises a call within a run."""
 

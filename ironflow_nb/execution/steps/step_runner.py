@@ -27,6 +27,7 @@ from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.execution.session.attempts import (
+    UNRECORDED_RUN,
     Attempt,
     AttemptResult,
     Promise,
@@ -238,6 +239,8 @@ def _failed(
     if withdrawn is not None:  # its beginning is recorded, so that it did not happen has to be; its flow is to stop
         return replace(raised(session, attempt, withdrawn), error=error)
     _raise_stop(driver, session, attempt, error, continuation)
+    if attempt.child_run_id is not None and getattr(error, UNRECORDED_RUN, None) == attempt.child_run_id:
+        raise error  # a later call of the child continues it
     if attempt.spec.once and _may_have_happened(error):
         raise session.writer.outcome_unknown(attempt) from error
     return raised(session, attempt, error)
