@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import pandas as pd
+from msgspec.structs import replace
 
 from ironflow_nb.code_identity.code_parts import diff
-from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId, parse_step_ref
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind, RunStatus, derived_step_status
-from ironflow_nb.errors import IronflowError, ValueUnreadable
+from ironflow_nb.errors import IronflowError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import REGISTRY, Engine, changes_since, parts_of
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import picture_of
@@ -30,6 +31,7 @@ from ironflow_nb.history.recorded_values import (
     read_value,
 )
 from ironflow_nb.history.run_status import statuses_of
+from ironflow_nb.history.step_pairs import step_pairs, steps_that_count
 from ironflow_nb.history.tables import TEXT, frame_of_records
 from ironflow_nb.history.value_differences import differences
 from ironflow_nb.journal.ports import Reader, Select
@@ -64,10 +66,12 @@ class Comparison(WholeTextFrame):
     `headline` sums them up. What is derived from it is a plain DataFrame.
     """
 
-    _metadata = ["headline", "run_ids", "engine"]  # noqa: RUF012 -- how pandas lets a subclass have attributes
+    _metadata = ["headline", "run_ids", "engine", "steps"]  # noqa: RUF012 -- how pandas lets a subclass have attributes
     headline: str = ""
     run_ids: tuple[RunId, ...] = ()
     engine: Engine
+    steps: Sequence[Mapping[StepRef, StepRow]] = ()
+    """The steps of each run by their names in the rows."""
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -81,9 +85,9 @@ class Comparison(WholeTextFrame):
             StepNotFound, AmbiguousStep: it names no step that both runs have, or several.
         """
         with self.engine.reading() as reader:
-            a, b = (_step_of(reader, run_id, step) for run_id in self.run_ids[:2])
-            now = parts_of(reader.definition, b.code)
-            return plain("\n".join(diff(each) for each in changes_since(reader.definition, a.code, now)))
+            a, b = (_code_of(reader, row) for row in self._pair(step))
+            changes = changes_since(reader.definition, a, parts_of(reader.definition, b)) if a and b else ()
+            return plain("\n".join(map(diff, changes)))
 
     def differences(self, step: object = None) -> pd.DataFrame:
         """Return where the outputs of a step differ between the first two runs, by default the results of the runs.
@@ -96,9 +100,19 @@ class Comparison(WholeTextFrame):
             ValueUnreadable: an output can't be read here.
         """
         runs = [Run[Any](self.engine, run_id) for run_id in self.run_ids[:2]]
-        a, b = (run.result() if step is None else run.value(step) for run in runs)
+        pair = (None, None) if step is None else self._pair(step)
+        a, b = (run.result() if row is None else run.value(row.step) for run, row in zip(runs, pair, strict=True))
         found = [{"path": each.path, "difference": each.words} for each in differences(a, b)]
         return WholeTextFrame(frame_of_records({"path": TEXT, "difference": TEXT}, found))
+
+    def _pair(self, step: object) -> list[StepRow]:
+        """Return the step in each of the first two runs, by its name in the rows."""
+        named = [row for steps in self.steps[:2] for row in _renamed(steps)]
+        ref = resolve_step(named, step, f"{self.run_ids[0]} compared with {self.run_ids[1]}")
+        for run_id, steps in zip(self.run_ids[:2], self.steps[:2], strict=True):
+            if ref not in steps:
+                raise StepNotFound(f"run {run_id} has no step that stands for {ref}", run_id=run_id, step=ref)
+        return [steps[ref] for steps in self.steps[:2]]
 
     def __repr__(self) -> str:
         with pd.option_context(*_TEXT_OPTIONS):
@@ -118,12 +132,15 @@ class Comparison(WholeTextFrame):
 def compare(a: Run[Any] | str, b: Run[Any] | str, *more: Run[Any] | str, engine: Engine | None = None) -> Comparison:
     """Return two or more runs of one flow or graph side by side: arguments, steps, result; it displays what differs.
 
-    A step is compared with the step of the same name and number. Equal contents are equal, whichever process stored
-    them; of two outputs that differ, `difference` says where: rows and columns of frames, elements of arrays, paths
-    into nested values.
+    A step is compared with the step of the same name and number; one of a call that was made in the place of another
+    one, after an edit, has the number of that. Where both runs made the same calls of a step, equal ones are compared.
+    In a completed run only what it used last counts. Equal contents are equal, whichever process stored them; of two
+    outputs that differ, `difference` says where: rows and columns of frames, elements of arrays, paths into nested
+    values.
 
-    Columns for two runs: what (``argument``, ``step`` or ``result``), name, change (empty if equal; else of ``code``,
-    ``value``, ``status``, ``only in a``, ``only in b``, in words), a, b (previews), difference, duration_a_s,
+    Columns for two runs: what (``argument``, ``step`` or ``result``), name (of a step its reference in the first run
+    that has it), change (empty if equal; else of ``code``, ``by hand`` for a result that only one of them was given,
+    ``arguments``, ``value``, ``status``, ``only in a``, ``only in b``), a, b (previews), difference, duration_a_s,
     duration_b_s (of the latest attempts, in seconds). Columns for more runs: what, name, change, and one column of
     previews a run, named by its id. One row an argument, then one a step by first start, those of the first run first,
     then the result.
@@ -143,7 +160,8 @@ def compare(a: Run[Any] | str, b: Run[Any] | str, *more: Run[Any] | str, engine:
         rows = [resolve_run(reader, each.id if isinstance(each, Run) else each) for each in (a, b, *more)]
         _refuse_others(rows)
         runs = {row.run_id: _ComparedRun(engine, reader, row) for row in rows}
-        entries = {run_id: run.all() for run_id, run in runs.items()}
+        named = _named_steps(runs.values())
+        entries = {run_id: run.all(named[run_id]) for run_id, run in runs.items()}
         if more:
             columns, records = _MATRIX | dict.fromkeys(runs, TEXT), list(_matrix_rows(entries))
         else:
@@ -154,6 +172,7 @@ def compare(a: Run[Any] | str, b: Run[Any] | str, *more: Run[Any] | str, engine:
     headline = f"{rows[0].name}, {' and '.join(map(_run_words, runs.values()))}: {found}"
     made = Comparison(frame_of_records(columns, records))
     made.headline, made.run_ids, made.engine = plain(headline), tuple(row.run_id for row in rows), engine
+    made.steps = [named[row.run_id] for row in rows]
     return made
 
 
@@ -172,10 +191,30 @@ def _refuse_others(rows: Sequence[RunRow]) -> None:
             )
 
 
-def _step_of(reader: Reader, run_id: RunId, step: object) -> StepRow:
-    rows = reader.steps(Select(run_ids=[run_id], is_latest=True))
-    ref = resolve_step(rows, step, run_id)
-    return next(row for row in rows if row.step == ref)
+def _named_steps(runs: Iterable[_ComparedRun]) -> dict[RunId, dict[StepRef, StepRow]]:
+    """Return the steps of each run by the names that those have which stand for each other."""
+    named: dict[RunId, dict[StepRef, StepRow]] = {}
+    known: dict[StepRef, StepRow] = {}
+    numbers: dict[StepRef, int] = {}
+    for run in runs:
+        pairs = step_pairs(_renamed(known), run.steps, numbers, run.numbers)
+        for step in (row.step for row in run.steps if row.step not in pairs):
+            pairs[step] = step if step not in known else StepRef(f"{step} of {run.row.run_id}")
+        named[run.row.run_id] = mine = {pairs[row.step]: row for row in run.steps}
+        known = mine | known
+        numbers = {name: run.numbers[row.step] for name, row in mine.items() if row.step in run.numbers} | numbers
+    return named
+
+
+def _renamed(named: Mapping[StepRef, StepRow]) -> list[StepRow]:
+    numbers = ((name, row, parse_step_ref(name)[1]) for name, row in named.items())
+    return [replace(row, step=name, index=row.index if index is None else index) for name, row, index in numbers]
+
+
+def _code_of(reader: Reader, row: StepRow) -> Digest:
+    """Return the code of the latest attempt of the step that has any: a result that is given by hand has none."""
+    attempts = reader.steps(Select(run_ids=[row.run_id], name=row.name, is_full_name=True))
+    return next((each.code for each in reversed(attempts) if each.step == row.step and each.code), row.code)
 
 
 class _ComparedRun:
@@ -184,20 +223,20 @@ class _ComparedRun:
     def __init__(self, engine: Engine, reader: Reader, row: RunRow) -> None:
         self._engine = engine
         self._reader = reader
-        self._steps = reader.steps(Select(run_ids=[row.run_id], is_latest=True))
         self.row = row
         self.status = statuses_of(engine, reader, [row])[row.run_id]
-        rows: list[RunRow | StepRow] = [row, *self._steps]
+        self.steps, self.numbers = steps_that_count(reader, row, self.status)
+        rows: list[RunRow | StepRow] = [row, *self.steps]
         ids = {each for row in rows for each in (row.output_id, row.error_id) if each is not None}
         self._values = reader.values(ids, of=[row.row_key for row in rows], content_limit=CONTENT_LIMIT)
 
-    def all(self) -> dict[tuple[str, str], _ComparedPart]:
+    def all(self, named: Mapping[StepRef, StepRow]) -> dict[tuple[str, str], _ComparedPart]:
         """Return the entries: arguments in the order of the call, steps by first start, the result."""
         found = {(_ARGUMENT, name): entry for name, entry in self._arguments()}
-        for step in self._steps:
+        for name, step in named.items():
             entry = self._output(step, derived_step_status(step.status, self.status).value, step.duration_s)
-            parts = {"code": step.code, "arguments": step.identity, **entry.parts}
-            found[_STEP, str(step.step)] = entry._replace(parts=parts)
+            parts = {"code": step.code, "by hand": not step.code, "arguments": step.identity, **entry.parts}
+            found[_STEP, str(name)] = entry._replace(parts=parts)
         took_s = None if self.row.ended_at is None else (self.row.ended_at - self.row.started_at) / 1e6
         found[_RESULT, ""] = self._output(self.row, self.status.value, took_s)
         return found
@@ -264,7 +303,8 @@ def _in_order(*runs: _ComparedParts) -> list[tuple[str, str]]:
 def _change(entries: Sequence[_ComparedPart | None]) -> str:
     """Return the parts in which the entries differ, in words."""
     parts = [entry.parts for entry in entries if entry is not None]
-    return ", ".join(name for name in parts[0] if any(each.get(name) != parts[0][name] for each in parts))
+    differing = (name for name in parts[0] if len({each.get(name) for each in parts if each.get(name) != b""}) > 1)
+    return ", ".join(differing)
 
 
 def _described(read_a: Callable[[], object], read_b: Callable[[], object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,134 @@ def test_the_pictures_of_two_runs_stand_side_by_side(space: dict[str, Any]) -> N
     assert html is not None
     assert html.count("<object ") == 2
     assert "flex" in html
+
+
+# -- after edits ---------------------------------------------------------------------------------------------------
+
+
+@step(name="fetch")
+def fetched(n: int) -> int:
+    return 10 * n
+
+
+@step(name="total")
+def totalled(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@flow
+def digest(n: int) -> int:
+    return totalled([fetched(each) for each in range(n)])
+
+
+@flow
+async def digest_on_a_loop(n: int) -> int:
+    numbers = await asyncio.gather(*[fetched.submit(each) for each in range(n)])
+    return await totalled.submit(list(numbers))
+
+
+@flow
+def digest_in_a_child(n: int) -> int:
+    return digest(n)
+
+
+def ended(run: iron.Run[Any] | None) -> iron.Run[Any]:
+    assert run is not None
+    run.result()
+    return run
+
+
+@pytest.mark.parametrize("style", [digest, digest_on_a_loop])
+def test_after_an_edit_the_calls_that_count_are_compared(lab: Lab, style: Any) -> None:
+    run = ended(style.start(3))
+    before = ended(run.fork())
+    run.inject("fetch[1]", 999, reason="wrong")
+    assert changes(iron.compare(run, before)) == {"step fetch[1]": "by hand, value"}  # what used it is as it was
+    run.resume()
+    run.result()
+    after = ended(run.fork())
+    assert iron.compare(run, after).changed.empty
+    compared = iron.compare(run, before)
+    assert changes(compared) == {
+        "step fetch[1]": "by hand, value", "step total[1]": "arguments, value", "result": "value",
+    }  # fmt: skip
+    assert compared["name"].tolist() == ["n", "fetch[0]", "fetch[1]", "fetch[2]", "total[1]", ""]
+    assert compared.differences("total")["difference"].tolist() == ["1019 -> 30"]
+    assert compared.code("fetch[1]") == ""
+    assert compared.code("total") == ""
+    with pytest.raises(iron.errors.StepNotFound, match=r"has no step 'total\[0\]'"):
+        compared.differences("total[0]")
+    run.undo()
+    run.resume()
+    run.result()
+    assert iron.compare(run, before).changed.empty
+
+
+def test_forks_of_an_edited_run_and_their_edits_are_compared_as_they_are(lab: Lab) -> None:
+    run = ended(digest.start(2))
+    run.inject("fetch[1]", 5, reason="wrong")
+    fork, other = run.fork(), run.fork(replace={"fetch[0]": 1})
+    assert (fork.result(), other.result()) == (5, 6)
+    assert changes(iron.compare(run, fork)) == {"step total[0]": "arguments, value", "result": "value"}
+    assert changes(iron.compare(fork, other))["step fetch[0]"] == "by hand, value"
+    fork.inject("fetch[0]", 1, reason="as there")
+    fork.resume()
+    assert fork.result() == 6
+    assert iron.compare(other, fork).changed.empty
+
+
+def test_a_run_whose_child_was_edited_is_compared_with_its_new_result(lab: Lab) -> None:
+    run = ended(digest_in_a_child.start(2))
+    before = ended(run.fork())
+    child = next(each for each in iron.runs(digest)["run_id"] if iron.runs(run=each)["parent_run_id"][0] == run.id)
+    iron.get_run(child).inject("fetch[1]", 7, reason="wrong")
+    run.resume()
+    assert run.result() == 7
+    assert iron.compare(run, before)["difference"].dropna().tolist() == ["7 -> 10", "7 -> 10"]
+
+
+def test_a_failed_run_is_compared_by_what_its_last_continuation_called(lab: Lab, tmp_path: Path) -> None:
+    @step(name="check")
+    def check(n: int, outage: str) -> int:
+        if Path(outage).exists():
+            raise OSError("gone")
+        return n
+
+    @flow
+    def checked(n: int, outage: str) -> int:
+        return check(totalled([fetched(each) for each in range(n)]), outage)
+
+    run = ended(checked.start(2, str(tmp_path / "outage")))
+    before = ended(run.fork())
+    (tmp_path / "outage").touch()
+    run.inject("fetch[1]", 5, reason="wrong")
+    run.resume()
+    with pytest.raises(OSError, match="gone"):
+        run.result()
+    compared = iron.compare(run, before).set_index("name")
+    assert compared.loc["total[1]", ["a", "b"]].tolist() == ["5", "10"]
+    assert compared.loc["total[0]", "change"] == "only in a"
+
+
+def test_an_edited_graph_and_an_edited_sweep_are_compared_by_what_counts(lab: Lab) -> None:
+    graph = iron.Graph.from_yaml(
+        "graph: edited\nnodes:\n  - {id: numbers, transform: '{{ input.numbers }}'}\n"
+        "  - {id: each, loop: '{{ numbers }}', as: n, do: [{id: same, transform: '{{ n }}'}]}\n"
+    )
+    graph(numbers=[1, 2, 3])
+    run = ended(graph.last)
+    before = ended(run.fork())
+    run.inject("numbers", [1, 9, 3], reason="wrong")
+    run.resume()
+    run.result()
+    assert [name for name in changes(iron.compare(run, before)) if name.startswith("step")] == [
+        "step edited.numbers[0]", "step edited.same[3]", "step edited.each[1]",
+    ]  # fmt: skip
+    sweep = digest.sweep([1, 2, 3])
+    sweep.wait()
+    runs = sweep.runs
+    runs[1].inject("fetch[1]", 50, reason="wrong")
+    runs[1].resume()
+    assert runs[1].result() == 50
+    matrix = iron.compare(*runs).set_index("name")
+    assert matrix.loc["total[0]", [each.id for each in runs]].tolist() == ["0", "50", "30"]
