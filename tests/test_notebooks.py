@@ -110,7 +110,7 @@ PROMISED = {
         "'Basel': 82000",
         "22 completed 10 steps finished",
         "[1.0, 10.6, 1.18, 0.088]",
-        "given by hand: 1.06",
+        "given by hand: 10.6 -> 1.06",
         "its argument `rates` has the result of rate[1]",
         "'Basel': 8200,",
         "injected",

@@ -38,14 +38,21 @@ def planned_with(
         new[row.step] = row, engine.codecs.store(value)[0]
     edited = {step for step, (row, stored) in new.items() if row.output_id != stored.value_id}
     uses = dependents(_calls(reader, [each.row for each in planned]), edited)
-    return [_replanned(each, new, uses) for each in planned]
+    words = {step: _words(reader, row, stored) for step, (row, stored) in new.items()}
+    return [_replanned(each, words, uses) for each in planned]
 
 
-def _replanned(
-    each: Planned, new: Mapping[StepRef, tuple[StepRow, StoredValue]], uses: Mapping[StepRef, tuple[str, StepRef]]
-) -> Planned:
-    if each.step in new:
-        return replace(each, action=Action.REUSE, reason=f"given by hand: {preview(new[each.step][1])}")
+def _words(reader: Reader, row: StepRow, stored: StoredValue) -> str:
+    """Return what the step gave or how it failed, and what it would give."""
+    old_id = row.output_id or row.error_id
+    old = None if old_id is None else reader.values([old_id], of=[row.row_key], content_limit=CONTENT_LIMIT).get(old_id)
+    before = row.status.value if old is None else preview(old)
+    return f"given by hand: {before} -> {preview(stored)}"
+
+
+def _replanned(each: Planned, given: Mapping[StepRef, str], uses: Mapping[StepRef, tuple[str, StepRef]]) -> Planned:
+    if each.step in given:
+        return replace(each, action=Action.REUSE, reason=given[each.step])
     spec = REGISTRY.step(each.row.name)
     is_once = spec is not None and spec.once
     if each.step in uses and each.action in _USED:

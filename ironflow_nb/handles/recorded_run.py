@@ -180,7 +180,10 @@ class RecordedRun:
 
     def _attempts(self) -> list[StepRow]:
         with self._engine.reading() as reader:
-            return reader.steps(Select(run_ids=[self.id]))
+            rows = reader.steps(Select(run_ids=[self.id]))
+        if not rows:  # that the run is not there is said as such
+            run_status.run_and_status(self._engine, self.id)
+        return rows
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(picture_of(self._engine, self.id))

@@ -11,7 +11,7 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.moments import Moment, Span, located
 from ironflow_nb.core.run_state import RunState, evolve
 from ironflow_nb.core.status import ENDED
-from ironflow_nb.errors import VersionNotFound
+from ironflow_nb.errors import RunNotFound, VersionNotFound
 from ironflow_nb.execution import Engine
 from ironflow_nb.journal.ports import EventRow, Reader, Select
 
@@ -34,6 +34,7 @@ class RunHistory:
         """Return the event that was the newest at that moment, or the one of that position in the journal.
 
         Raises:
+            RunNotFound: there is no such run.
             VersionNotFound: the run has no such version, did not exist at that instant, or not any more.
             TypeError, ValueError: that is no moment, or two are given.
         """
@@ -68,6 +69,9 @@ class RunHistory:
 
     def _span(self, reader: Reader) -> Span:
         found, head = reader.runs(Select(run_ids=[self.run_id])), reader.head(self.run_id)
+        if not found and self.run_id not in self._engine.sessions:
+            where = self._engine.journal.location
+            raise RunNotFound(f"there is no run {self.run_id} in {where}", run_id=self.run_id)
         if not found or head is None:
             raise VersionNotFound(f"nothing of run {self.run_id} is recorded yet", run_id=self.run_id, newest=0)
         [run] = found

@@ -20,7 +20,7 @@ from ironflow_nb.core.status import ENDED
 from ironflow_nb.errors import JournalError, NothingToDo
 from ironflow_nb.execution import Engine, logger, person
 from ironflow_nb.history.lookup import resolve_step
-from ironflow_nb.history.run_status import statuses_of
+from ironflow_nb.history.run_status import run_and_status, statuses_of
 from ironflow_nb.journal.ports import Addition, Durability, QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.retention.run_outlines import Outlines
@@ -70,12 +70,15 @@ def redact_step(engine: Engine, run_id: RunId, step: object, reason: str | None)
     """Erase the output of the step; return the number of rows that had it.
 
     Raises:
+        RunNotFound: there is no such run.
         StepNotFound, AmbiguousStep: it names no step of the run, or several.
         NothingToDo: the step has no output, or a run that has it goes on.
     """
     engine.flush()
     with engine.reading() as reader:
         attempts = reader.steps(Select(run_ids=[run_id]))
+        if not attempts:  # that the run is not there is said as such
+            run_and_status(engine, run_id)
         ref = resolve_step(attempts, step, run_id)
         own = [row for row in attempts if row.step == ref and row.output_id is not None]
         scope = _scope(Outlines(reader), reader, run_id, {row.output_id for row in own if row.output_id})

@@ -18,7 +18,7 @@ from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.core.wait_rules import NEVER
-from ironflow_nb.errors import JournalConflict
+from ironflow_nb.errors import JournalConflict, JournalError
 from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
     CachedResult,
@@ -207,7 +207,12 @@ class MemoryJournal:
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
         own = self._deciders, self._triggers, self._telemetry, self._breakers
-        return cast("E", next(each for each in own if isinstance(each, cast("type", kind))))
+        found = [each for each in own if isinstance(kind, type) and isinstance(each, kind)]
+        if not found:
+            raise JournalError(
+                "this reads tables, and the memory journal has none; use a file or iron.open(':memory:')"
+            )
+        return cast("E", found[0])
 
     def _running_site(self, run_id: RunId, step: StepRef, attempt: int) -> str | None:
         row = self._steps.get(run_id, {}).get((step, attempt))

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
@@ -161,3 +162,17 @@ def test_what_names_no_run_is_not_found_and_the_newest_are_listed(lab: Lab, text
 def test_in_an_empty_journal_nothing_is_found_and_it_says_so(lab: Lab) -> None:
     with pytest.raises(iron.RunNotFound, match="the journal has no runs"):
         iron.get_run("a")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda run: run.value("f"), lambda run: run.inputs("f"), lambda run: run.explain("f"), lambda run: run.at(-1),
+        lambda run: run.redact("f"), lambda run: run.inject("f", 1, reason="x"), lambda run: run.fork(),
+        lambda run: run.plan(), lambda run: run.undo(),
+    ],
+)  # fmt: skip
+def test_a_handle_of_a_run_that_is_gone_says_so(lab: Lab, use: Callable[[iron.Run[object]], object]) -> None:
+    three_runs(lab)
+    with pytest.raises(iron.RunNotFound, match=r"no run zzzzzzzzzzzz"):
+        use(iron.Run(iron.engine(), RunId("zzzzzzzzzzzz")))

@@ -374,7 +374,7 @@ def test_a_plan_says_first_what_would_run_again_because_of_a_result(lab: Lab) ->
     assert {key: row["action"] for key, row in by_name.items()} == {
         "fetch0": "reuse", "fetch1": "reuse", "total0": "redo", "double0": "redo", "send0": "reuse", "tell0": "reuse",
     }  # fmt: skip
-    assert by_name["fetch1"]["reason"] == "given by hand: 100"
+    assert by_name["fetch1"]["reason"] == "given by hand: 4 -> 100"
     assert by_name["total0"]["reason"].startswith("its argument `numbers` has the result of")
     assert by_name["send0"]["reason"] == "runs once; it is not done again"
     assert "2 done again" in plan.headline
@@ -386,6 +386,22 @@ def test_a_plan_says_first_what_would_run_again_because_of_a_result(lab: Lab) ->
     assert run.plan().set_index("step")["reason"].tolist().count("given by hand") == 1
     assert run.resume().result(timeout_s=LIMIT_S) == 204
     assert done() == ["total [2, 100]"]
+
+
+def test_a_plan_shows_how_a_step_failed_beside_what_it_would_give(lab: Lab) -> None:
+    @step
+    def broken() -> int:
+        raise ConnectionError("the host is gone")
+
+    @flow
+    def main() -> int:
+        return broken()
+
+    with pytest.raises(ConnectionError):
+        main()
+    assert main.last is not None
+    [reason] = main.last.plan(inject={"broken": 3})["reason"]
+    assert reason == "given by hand: ConnectionError: the host is gone -> 3"
 
 
 def test_edits_of_several_threads_are_all_recorded_one_after_the_other(lab: Lab) -> None:

@@ -10,8 +10,10 @@ from threading import RLock
 import pytest
 from msgspec.structs import replace
 
+from ironflow_nb.errors import JournalError
 from ironflow_nb.journal.ports import Durability, Journal, Reader, RunCommit, Select
 from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
+from ironflow_nb.retention.run_rows import RunRows
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, Author, B, one_run, value
@@ -100,3 +102,10 @@ class TestSqliteMemoryJournal(
             gc.collect()
         with pytest.raises(Exception, match="closed"):
             connection.execute("SELECT 1")
+
+
+def test_what_reads_tables_is_refused_by_the_memory_journal_of_the_tests() -> None:
+    with MemoryJournal().reading() as reader:
+        for kind in (RunRows, lambda connection: connection):
+            with pytest.raises(JournalError, match="the memory journal has none; use a file or"):
+                reader.extension(kind)
