@@ -11,10 +11,6 @@ import msgspec
 
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
-from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.plan import NONE, ResumeOptions
-from ironflow_nb.core.replay_decision import OnChange
-from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.decider_definition import DeciderDefinition
 from ironflow_nb.deciders.projection_follower import POLL_S, Follower
 from ironflow_nb.deciders.projector import Fold, ProjectionEvent, Projector
@@ -139,7 +135,7 @@ class Projection(Generic[State]):
         self._follower: Follower | None = None
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in {"continue_run", "fold", "on_change"}]
+        return [name for name in super().__dir__() if name != "fold"]
 
     @property
     def state(self) -> State:
@@ -269,18 +265,6 @@ class Projection(Generic[State]):
     def _progress(self) -> ProjectionProgress | None:
         with REGISTRY.engine().reading() as reader:
             return deciders_of(reader).projection(self.name)
-
-    # -- a definition --------------------------------------------------------------------------------------------
-
-    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
-        """Do nothing: a projection has no runs."""
-        del engine, options
-        return run.run_id
-
-    @property
-    def on_change(self) -> OnChange:
-        """The rule for finished steps with changed code. A projection has no steps."""
-        return OnChange.KEEP
 
     def __repr__(self) -> str:
         return f"projection {self.name}"

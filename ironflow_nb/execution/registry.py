@@ -37,15 +37,19 @@ DEFINITIONS: Final = "ironflow_nb.definitions"
 
 
 class RegisteredDefinition(Protocol):
-    """A definition of runs: a flow, a graph, a decider or a durable cell."""
+    """What is known by its kind and name: a definition of runs, a projection, or a function to call after runs."""
 
     @property
     def kind(self) -> str:
-        """The style: flow, graph, decider."""
+        """The style, or another kind of definition."""
 
     @property
     def name(self) -> str:
         """The name, which its runs have too."""
+
+
+class RunDefinition(RegisteredDefinition, Protocol):
+    """A definition of runs: a flow, a graph, a decider or a durable cell."""
 
     @property
     def on_change(self) -> OnChange:
@@ -56,7 +60,7 @@ class RegisteredDefinition(Protocol):
 
 
 class StartableDefinition(RegisteredDefinition, Protocol):
-    """A definition whose runs schedules and emitted events start: a flow or a graph."""
+    """A definition of which something falls due: a run that schedules and emitted events start, or a call."""
 
     @property
     def wanted_events(self) -> frozenset[str]:
@@ -72,7 +76,7 @@ class StartableDefinition(RegisteredDefinition, Protocol):
         """
 
 
-Revive = Callable[[Engine, RunRow], RegisteredDefinition]
+Revive = Callable[[Engine, RunRow], RunDefinition]
 """Rebuilds the definition of a run from what the journal stores."""
 
 
@@ -138,6 +142,10 @@ class Registry:
         """Return the definition of that name, or None."""
         return self._definitions.get((kind, name))
 
+    def find_of(self, run: RunRow) -> RunDefinition | None:
+        """Return the definition of the run in this process, or None."""
+        return cast("RunDefinition | None", self._definitions.get((run.kind, run.name)))
+
     def forget(self, kind: str, name: str) -> None:
         """Remove the definition of that name."""
         self._definitions.pop((kind, name), None)
@@ -151,13 +159,13 @@ class Registry:
         found = {f"{kind} {name}": each for (kind, name), each in list(self._definitions.items())}
         return {key: cast("StartableDefinition", each) for key, each in found.items() if hasattr(each, "start_due")}
 
-    def definition(self, run: RunRow, engine: Engine | None = None) -> RegisteredDefinition:
+    def definition(self, run: RunRow, engine: Engine | None = None) -> RunDefinition:
         """Return the definition of the run: that of this process, else one rebuilt from the journal of `engine`.
 
         Raises:
             FlowNotDefined: there is neither.
         """
-        found = self._definitions.get((run.kind, run.name))
+        found = self.find_of(run)
         if found is None and engine is not None and (revive := _reviver(run.kind)) is not None:
             return revive(engine, run)
         if found is None:

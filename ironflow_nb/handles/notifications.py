@@ -14,9 +14,6 @@ from typing import Any, Final, TypeVar
 
 from ironflow_nb.core.identity import RunId, step_name
 from ironflow_nb.core.option_values import a_name, one_of
-from ironflow_nb.core.plan import NONE, ResumeOptions
-from ironflow_nb.core.replay_decision import OnChange
-from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import EndOfRun
 from ironflow_nb.errors import DefinitionError, DuplicateName, EngineClosed, IronflowError, JournalError
 from ironflow_nb.execution import CURRENT, REGISTRY, Engine, call_body, logger, own_runs
@@ -63,7 +60,6 @@ def on(event: str, *, name: str | None = None) -> Callable[[F], F]:
 class RunHandler:
     """A function that is called with each run that ends in that way; `kind` is the event."""
 
-    on_change: Final = OnChange.KEEP
     wanted_events: Final[frozenset[str]] = frozenset()
 
     def __init__(self, event: EndOfRun, function: Callable[[Run[Any]], object], name: str | None) -> None:
@@ -84,10 +80,6 @@ class RunHandler:
 
     def subscribe(self, engine: Engine) -> None:
         """See `StartableDefinition`: there are no emitted events that it wants."""
-
-    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
-        """See `RegisteredDefinition`: it has no runs."""
-        raise DefinitionError(f"{self.name} is called after runs, and has none")
 
     def start_due(self, engine: Engine, item: QueueItem) -> bool:
         """Claim a call and make it on a thread of its own; another process may be faster. See `StartableDefinition`."""

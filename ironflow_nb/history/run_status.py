@@ -144,7 +144,7 @@ class Pending:
         if now_s - self._since_s < TAKEN_WITHIN_S:
             return
         self._since_s = math.inf  # it is said once
-        definition = REGISTRY.find(run.kind, run.name)
+        definition = REGISTRY.find_of(run)
         what = f"run {run.run_id} of {plain(run.name)} is pending, and no worker has taken it in {TAKEN_WITHIN_S:g} s"
         if definition is None:
             say(f"{what}; one that defines it would: python -m ironflow_nb work MODULE.py")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from inspect import isfunction
 from typing import Any, Final, TypeAlias
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult
+from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.notebook.graph_magic import MAGIC
+from ironflow_nb.notebook.matcher import Matcher, matches
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]*\Z")
 _OWNER: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.\Z")
@@ -155,17 +156,10 @@ _ALWAYS: Final = ("input", "env")
 Schema: TypeAlias = Mapping[str, Any]
 
 
-class GraphMatcher:
+class GraphMatcher(Matcher):
     """Completes in the cells of graphs, and nowhere else."""
 
-    # What IPython's completer asks of a matcher.
     matcher_identifier: Final = "ironflow_nb.graph"
-    matcher_priority: Final = 0
-    matcher_api_version: Final = 2
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        self.__qualname__ = type(self).__name__
 
     def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
         """Return what fits at the cursor."""
@@ -174,9 +168,7 @@ class GraphMatcher:
         lines = context.full_text.split("\n")
         before = [*lines[1 : context.cursor_line], lines[context.cursor_line][: context.cursor_position]]
         position = cursor_position("\n".join(before))
-        found = dict.fromkeys(name for name in self.candidates(position) if name.startswith(position.word))
-        completions = [SimpleCompletion(text=name, type="keyword") for name in found]
-        return {"completions": completions, "matched_fragment": position.word, "suppress": bool(found)}
+        return matches(sorted(set(self.candidates(position))), position.word)
 
     def candidates(self, position: CursorPosition) -> list[str]:
         """Return the names that are allowed at the position."""

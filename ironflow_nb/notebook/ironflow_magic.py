@@ -10,7 +10,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult
+from IPython.core.completer import CompletionContext, SimpleMatcherResult
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
@@ -26,6 +26,7 @@ from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.notebook.matcher import Matcher, matches
 from ironflow_nb.triggers.emission import emit
 from ironflow_nb.triggers.schedule import Schedule, schedules, schedules_of_name
 
@@ -322,26 +323,19 @@ _STEP: Final = re.compile(r"""([A-Za-z_]\w*)(\.last)?\.(?:explain|debug|value|va
 _MOST_STEPS: Final = 200
 
 
-class RunMatcher:
+class RunMatcher(Matcher):
     """Completes verbs, ids of runs and ids of steps; where it has completions, others are suppressed."""
 
-    # What IPython's completer asks of a matcher.
     matcher_identifier: Final = "ironflow_nb.run"
-    matcher_priority: Final = 0
-    matcher_api_version: Final = 2
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        self.__qualname__ = type(self).__name__
 
     def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
         """Return the completions at the cursor."""
         line = context.line_with_cursor[: context.cursor_position]
         if _MAGIC_LINE.fullmatch(line):
             word = "" if line[-1].isspace() else line.split()[-1]
-            return _matches(complete(line), word)
+            return matches(complete(line), word)
         found = _STEP.search(line)
-        return _matches([], "") if found is None else _matches(self._steps(found[1], is_last=bool(found[2])), found[4])
+        return matches([], "") if found is None else matches(self._steps(found[1], is_last=bool(found[2])), found[4])
 
     def _steps(self, name: str, *, is_last: bool) -> list[str]:
         """Return the ids of the steps of the run that the variable holds, or of the last run of its flow."""
@@ -352,8 +346,3 @@ class RunMatcher:
         except IronflowError:
             return []
         return [step for step in steps[:_MOST_STEPS] if step.isprintable()]
-
-
-def _matches(offered: list[str], word: str) -> SimpleMatcherResult:
-    fitting = [SimpleCompletion(text=each, type="keyword") for each in offered if each.startswith(word)]
-    return {"completions": fitting, "matched_fragment": word, "suppress": bool(fitting), "ordered": True}

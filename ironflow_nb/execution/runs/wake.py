@@ -183,7 +183,7 @@ class Waker:
 
     def _may_wake(self, run: RunRow) -> bool:
         """Return True if this process continues the run once it has no living owner."""
-        is_refused = run.run_id in self._engine.refused or REGISTRY.find(run.kind, run.name) is None
+        is_refused = run.run_id in self._engine.refused or REGISTRY.find_of(run) is None
         return run.status is RunStatus.WAITING and not is_refused
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
@@ -211,7 +211,7 @@ class Waker:
 
     def _wake(self, run: RunRow, n_deaths: int = 0) -> None:
         """Continue the run, on which `n_deaths` owners died in a row; what the journal refuses now is found again."""
-        definition = REGISTRY.find(run.kind, run.name)
+        definition = REGISTRY.find_of(run)
         if definition is None:
             return
         context = contextvars.copy_context()
@@ -273,4 +273,4 @@ def watch_what_is_due(engine: Engine) -> None:
 def is_any_waiting(reader: Reader, *, without: Collection[RunId] = ()) -> bool:
     """Return True if a run waits that this process defines."""
     waiting = reader.runs(Select(statuses={RunStatus.WAITING}, without=without, limit=_KNOWN))
-    return any(REGISTRY.find(run.kind, run.name) for run in waiting)
+    return any(REGISTRY.find_of(run) for run in waiting)

@@ -85,7 +85,7 @@ class RunWorker(Waker):
         return min(next_at, now + round(CHECK_S * 1e6))
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
-        if REGISTRY.find(run.kind, run.name) is None:
+        if REGISTRY.find_of(run) is None:
             self._note_undefined(run)
             return False
         if run.status is RunStatus.WAITING:
@@ -124,7 +124,7 @@ class RunWorker(Waker):
             if run.status is RunStatus.COMPENSATING:
                 self._claim(run, n_deaths)
             elif run.status is RunStatus.CANCELLING or StopRequest.CANCEL in asked:
-                policy = getattr(REGISTRY.find(run.kind, run.name), "policy", None)
+                policy = getattr(REGISTRY.find_of(run), "policy", None)
                 compensates = bool(getattr(policy, "compensate_on_cancel", False))
                 stop_idle(self._engine, run, StopRequest.CANCEL, compensates=compensates)
             elif StopRequest.PAUSE in asked:
