@@ -26,6 +26,16 @@ from ironflow_nb.errors import JournalCorrupt
 RowKey: TypeAlias = tuple[RunId, str, int, int]
 """The key of the row of an attempt: run, name, index, attempt. That of the run itself has the attempt 0."""
 
+RunEnd: TypeAlias = (
+    events.RunInterrupted | events.RunPaused | events.RunCancelled | events.RunFailed | events.RunCompleted
+)
+AttemptEdit: TypeAlias = events.OutputInjected | events.InjectionUndone | events.StepRedacted | events.StepCompensated
+
+_STATUS_AFTER: Final = {
+    events.RunQueued: RunStatus.PENDING,
+    events.RunAdmitted: RunStatus.RUNNING,
+    events.RunCancelRequested: RunStatus.CANCELLING,
+}
 _BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN, StepStatus.WAITING})
 
 
@@ -112,43 +122,33 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
         case events.SignalReceived():
             return replace(row, updated_at=recorded.at)
-        case events.RunRedacted():
-            return replace(row, output_id=event.output or row.output_id, inputs_id=event.inputs or row.inputs_id)
         case StepChange() | NoteEvent():
             return row
         case events.RunStarted():
             return _started_run(run_id, row, recorded)
         case events.RunContinued():
             return _continued_run(row, recorded, event)
-        case events.RunQueued():
-            return replace(row, status=RunStatus.PENDING, updated_at=recorded.at)
-        case events.RunAdmitted():
-            return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
+        case events.RunQueued() | events.RunAdmitted() | events.RunCancelRequested():
+            return replace(row, status=_STATUS_AFTER[type(event)], updated_at=recorded.at)
         case events.RunWaiting():
             owner = None if event.is_parked else row.owner
             return replace(row, status=RunStatus.WAITING, owner=owner, updated_at=recorded.at)
         case events.RunDetached():
-            if row.status is RunStatus.COMPENSATING:
-                return replace(row, owner=None, updated_at=recorded.at)
-            pending = replace(row, status=RunStatus.PENDING, owner=None, updated_at=recorded.at)
-            return replace(pending, output_id=None, error_id=None, ended_at=None)
-        case events.RunCancelRequested():
-            return replace(row, status=RunStatus.CANCELLING, updated_at=recorded.at)
+            return _detached_run(row, recorded)
         case events.CompensationStarted():
             return replace(row, status=RunStatus.COMPENSATING, error_id=event.error, updated_at=recorded.at)
-        case events.RunInterrupted():
-            is_compensating = row.status is RunStatus.COMPENSATING  # and stays so until that has ended
-            return _ended_run(row, recorded, row.status if is_compensating else RunStatus.INTERRUPTED)
-        case events.RunPaused():
-            return _ended_run(row, recorded, RunStatus.PAUSED)
-        case events.RunCancelled():
-            return _ended_run(row, recorded, RunStatus.CANCELLED)
-        case events.RunFailed():
-            return _ended_run(row, recorded, RunStatus.FAILED, error_id=event.error)
-        case events.RunCompleted():
-            return _ended_run(row, recorded, RunStatus.COMPLETED, output_id=event.output)
         case events.SessionEnded():
             return replace(row, n_reused=event.n_reused, updated_at=recorded.at)
+        case events.RunRedacted():
+            return replace(row, output_id=event.output or row.output_id, inputs_id=event.inputs or row.inputs_id)
+        case (
+            events.RunInterrupted()
+            | events.RunPaused()
+            | events.RunCancelled()
+            | events.RunFailed()
+            | events.RunCompleted()
+        ):
+            return _ended_run(row, recorded, event)
         case _:
             assert_never(event)
 
@@ -195,21 +195,8 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
             )
         case events.StepRetryScheduled():
             return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
-        case events.OutputInjected():
-            return _new_attempt(
-                run_id, row, recorded, event, StepStatus.COMPLETED,
-                reason=StepReason.INJECTED.value, output_id=event.output, finished_at=recorded.at, duration_s=0.0,
-            )  # fmt: skip
-        case events.InjectionUndone():
-            if _begun(run_id, row, recorded).reason != StepReason.INJECTED:
-                what = f"InjectionUndone of {recorded.step} attempt {recorded.attempt}, which is no injection"
-                raise JournalCorrupt(f"run {run_id}: {what}", run_id=run_id)
-            return None
-        case events.StepRedacted():
-            kept = _begun(run_id, row, recorded)
-            return replace(kept, output_id=event.output or kept.output_id, inputs_id=event.inputs or kept.inputs_id)
-        case events.StepCompensated():
-            return replace(_begun(run_id, row, recorded), status=StepStatus.COMPENSATED)
+        case events.OutputInjected() | events.InjectionUndone() | events.StepRedacted() | events.StepCompensated():
+            return _edited_attempt(run_id, row, recorded, event)
         case RunChange() | NoteEvent():
             return row
         case _:
@@ -271,8 +258,30 @@ def _continued_run(row: RunRow, recorded: RecordedEvent, event: events.RunContin
     )
 
 
-def _ended_run(row: RunRow, recorded: RecordedEvent, status: RunStatus, **more: ValueId | None) -> RunRow:
-    return replace(row, status=status, owner=None, ended_at=recorded.at, updated_at=recorded.at, **more)
+def _detached_run(row: RunRow, recorded: RecordedEvent) -> RunRow:
+    if row.status is RunStatus.COMPENSATING:  # and stays so until that has ended
+        return replace(row, owner=None, updated_at=recorded.at)
+    pending = replace(row, status=RunStatus.PENDING, owner=None, updated_at=recorded.at)
+    return replace(pending, output_id=None, error_id=None, ended_at=None)
+
+
+def _ended_run(row: RunRow, recorded: RecordedEvent, event: RunEnd) -> RunRow:
+    ended = replace(row, owner=None, ended_at=recorded.at, updated_at=recorded.at)
+    match event:
+        case events.RunCompleted():
+            return replace(ended, status=RunStatus.COMPLETED, output_id=event.output)
+        case events.RunFailed():
+            return replace(ended, status=RunStatus.FAILED, error_id=event.error)
+        case events.RunCancelled():
+            return replace(ended, status=RunStatus.CANCELLED)
+        case events.RunPaused():
+            return replace(ended, status=RunStatus.PAUSED)
+        case events.RunInterrupted() if row.status is RunStatus.COMPENSATING:  # and stays so until that has ended
+            return ended
+        case events.RunInterrupted():
+            return replace(ended, status=RunStatus.INTERRUPTED)
+        case _:
+            assert_never(event)
 
 
 def _new_attempt(
@@ -313,6 +322,28 @@ def _ended_wait(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, eve
     status = StepStatus.CANCELLED if event.output is None else StepStatus.COMPLETED
     status = status if event.error is None else StepStatus.TIMED_OUT
     return _ended_step(run_id, row, recorded, status, event.duration_s, **given)
+
+
+def _edited_attempt(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, event: AttemptEdit) -> StepRow | None:
+    """Return the attempt after its result was given or taken back by hand, hidden, or undone."""
+    if isinstance(event, events.OutputInjected):
+        return _new_attempt(
+            run_id, row, recorded, event, StepStatus.COMPLETED,
+            reason=StepReason.INJECTED.value, output_id=event.output, finished_at=recorded.at, duration_s=0.0,
+        )  # fmt: skip
+    begun = _begun(run_id, row, recorded)
+    match event:
+        case events.InjectionUndone():
+            if begun.reason != StepReason.INJECTED:
+                what = f"InjectionUndone of {recorded.step} attempt {recorded.attempt}, which is no injection"
+                raise JournalCorrupt(f"run {run_id}: {what}", run_id=run_id)
+            return None
+        case events.StepRedacted():
+            return replace(begun, output_id=event.output or begun.output_id, inputs_id=event.inputs or begun.inputs_id)
+        case events.StepCompensated():
+            return replace(begun, status=StepStatus.COMPENSATED)
+        case _:
+            assert_never(event)
 
 
 def _begun(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow:

@@ -53,6 +53,14 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
     __ironflow_definition__: Final = "decider"
     kind: Final = RunKind.DECIDER
 
+    _evolve: Callable[[Any, Any], Any] | None = None
+    _decide: Callable[..., Any] | None = None
+    _takes_time = False
+    command_names: tuple[str, ...] = ()
+    _evolve_code: Tracker | None = None
+    warned_in: str | None = None
+    """The execution of a cell that was warned of a repeated command."""
+
     def __new__(cls, *args: Any, **options: Any) -> DeciderDefinition[State, Command, Event, Effect]:
         """Refuse a call without `initial`, in which Python would name an inner class. Type checkers read `__init__`.
 
@@ -106,16 +114,9 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         self.event_codec, self.command_codec = Codec(name, "event"), Codec(name, "command")
         self.effect_codec = Codec(name, "effect")
         self.handlers: dict[str, Handler] = {}
-        self._evolve: Callable[[Any, Any], Any] | None = None
-        self._decide: Callable[..., Any] | None = None
-        self._takes_time = False
-        self.command_names: tuple[str, ...] = ()
-        self._evolve_code: Tracker | None = None
         self._other_code = {
             name: Tracker(each) for name, each in (("status", status), ("terminal", terminal)) if callable(each)
         }
-        self.warned_in: str | None = None
-        """The execution of a cell that was warned of a repeated command."""
         self.memories: WeakKeyDictionary[JournalAccess, Any] = WeakKeyDictionary()
         """The states that `instances` remembers, for each engine."""
         self._register()

@@ -74,22 +74,30 @@ def crash_everywhere(
         prepare()
         expected = _Round(next(places), durability).undisturbed(flow, args, kwargs)
         for moment in MOMENTS:
-            commit = n_missed = 0
-            is_over = False
-            while not is_over:
-                commit += 1
+
+            def crashed(commit: int, moment: str = moment) -> tuple[int, int] | None:
                 prepare()
-                found = _Round(next(places), durability).crashed(flow, args, kwargs, commit, moment, expected)
-                if found is not None:
-                    rows.append((commit, moment, *found))
-                    n_missed = 0
-                elif moment == AFTER and rows and rows[-1][2] < rows[-1][3] and n_missed < _MOST_MISSED:
-                    # Threads share commits as they come, so this round had fewer than the one before: the commit that
-                    # ends the run, after which everything is kept, was not met yet.
-                    commit, n_missed = commit - 1, n_missed + 1
-                else:
-                    is_over = True
+                return _Round(next(places), durability).crashed(flow, args, kwargs, commit, moment, expected)
+
+            rows += [(commit, moment, *found) for commit, found in _rounds(crashed, moment)]
     return pd.DataFrame(rows, columns=["commit", "moment", "n_kept", "n_completed"])
+
+
+def _rounds(crashed: Callable[[int], tuple[int, int] | None], moment: str) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield each commit at which a round died, with what `crashed` returns of it, until a round has no such commit."""
+    commit, n_missed = 1, 0
+    latest: tuple[int, int] | None = None
+    while True:
+        found = crashed(commit)
+        if found is not None:
+            yield commit, found
+            commit, n_missed, latest = commit + 1, 0, found
+        elif moment == AFTER and latest is not None and latest[0] < latest[1] and n_missed < _MOST_MISSED:
+            # Threads share commits as they come, so this round had fewer than the one before: the commit that ends the
+            # run, after which everything is kept, was not met yet.
+            n_missed += 1
+        else:
+            return
 
 
 @contextlib.contextmanager

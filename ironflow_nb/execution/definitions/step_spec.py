@@ -106,21 +106,10 @@ class StepSpec:
         self.breaker = a_breaker(options.breaker)
         self.is_gated = self.lane is not None or self.breaker is not None
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
-        if not callable(function) or inspect.isclass(function):
-            raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise DefinitionError(
-                f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
-            )
-        own_name = getattr(function, "__qualname__", type(function).__qualname__)
-        if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
-            what = own_name.rpartition(".")[2].strip("<>")
-            raise DuplicateName(
-                f'every {what} has the same name; give the step its own: step({what} ..., name="...")', name=own_name
-            )
+        _refuse_unless_function(function)
+        self.qualname, self.variant = getattr(function, "__qualname__", type(function).__qualname__), variant
         self.function = function
-        self.name = a_name(step_name(getattr(function, "__module__", None), own_name) if name is None else name)
-        self.qualname, self.variant = own_name, variant
+        self.name = a_name(_own_name(function, self.qualname) if name is None else name)
         self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
         self.parameters = parameters or Parameters(function)
         self.key = _key(options, self.parameters)
@@ -161,6 +150,29 @@ class StepSpec:
         own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
         return function(*args, **kwargs)
+
+
+def _refuse_unless_function(function: Callable[..., Any]) -> None:
+    if not callable(function) or inspect.isclass(function):
+        raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DefinitionError(
+            f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
+        )
+
+
+def _own_name(function: Callable[..., Any], qualname: str) -> str:
+    """Return the name of a step that is given none.
+
+    Raises:
+        DuplicateName: the function has no name of its own.
+    """
+    if "<lambda>" in qualname or isinstance(function, partial):
+        what = qualname.rpartition(".")[2].strip("<>")
+        raise DuplicateName(
+            f'every {what} has the same name; give the step its own: step({what} ..., name="...")', name=qualname
+        )
+    return step_name(getattr(function, "__module__", None), qualname)
 
 
 class BindsUndo(Protocol):

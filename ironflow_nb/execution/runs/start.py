@@ -230,45 +230,25 @@ def _say_what_failed(engine: Engine, run: RunRow) -> None:
 
 
 def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session | RunRow:
+    """Begin a new run, built on its origin or a fork of it; return only its row if a worker is to execute it."""
     access, policy = engine.access, request.policy
     run_id = request.run_id or access.new_run_id()
-    parent_run_id, parent_step = request.parent or (None, None)
-    durability = policy.durability or engine.durability
-    writer = RunWriter(access, run_id, durability)
+    writer = RunWriter(access, run_id, policy.durability or engine.durability)
     storage = _storage(engine, request)
     storage.refuse_secrets("the key of a run", policy.key)
     is_for_others = request.detach or request.has_no_caller
     inputs = _inputs_for_others(storage, request) if is_for_others else storage.store_inputs(request.arguments)
-    inputs_id = inputs[-1].value_id
-    signature = signature_of_run(access.signer, run_id, call, policy.key, inputs_id)
     position = None if origin is None else _fork_position(engine, request)
-    started = RunStarted(
-        kind=call.kind,
-        name=call.name,
-        owner=access.owner,
-        durability=durability.value,
-        definition=request.definition_id,
-        inputs_digest=call.inputs_digest,
-        inputs=inputs_id,
-        execution=call.execution,
-        ordinal=call.ordinal,
-        key=policy.key,
-        notebook=notebook_path(),
-        parent_run_id=parent_run_id,
-        parent_step=parent_step,
-        origin_run_id=None if origin is None else origin.run_id,
-        origin_position=position,
-    )
+    begun = _beginning(writer, request, call, inputs, origin, position)
     if is_for_others or (engine.is_worker and request.parent is None):
         writer.detach()
-    mail = Mail(additions=request.additions) if request.additions else NO_MAIL
-    begun = PendingEvent(started, values=[*inputs, signature], mail=mail)
     if request.detach:
         writer.define(storage.definition(request.define()))
         writer.commit(begun, PendingEvent(RunDetached(asked_by=access.owner)))
         assert writer.row is not None
         return writer.row
-    _add_text(engine, request, storage, writer)  # other processes have it from the journal only
+    if request.is_text:
+        _add_text(engine, request, storage, writer)
     results = () if request.fork is None else request.fork.results
     if policy.key is None and request.parent is None and request.fork is None:
         writer.defer(begun)
@@ -285,8 +265,43 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     return session
 
 
+def _beginning(
+    writer: RunWriter,
+    request: RunRequest,
+    call: CallKey,
+    inputs: list[StoredValue],
+    origin: RunRow | None,
+    position: int | None,
+) -> PendingEvent:
+    """Return the first event of a new run, with its arguments and their signature."""
+    access, policy = writer.access, request.policy
+    parent_run_id, parent_step = request.parent or (None, None)
+    inputs_id = inputs[-1].value_id
+    signature = signature_of_run(access.signer, writer.run_id, call, policy.key, inputs_id)
+    started = RunStarted(
+        kind=call.kind,
+        name=call.name,
+        owner=access.owner,
+        durability=writer.durability.value,
+        definition=request.definition_id,
+        inputs_digest=call.inputs_digest,
+        inputs=inputs_id,
+        execution=call.execution,
+        ordinal=call.ordinal,
+        key=policy.key,
+        notebook=notebook_path(),
+        parent_run_id=parent_run_id,
+        parent_step=parent_step,
+        origin_run_id=None if origin is None else origin.run_id,
+        origin_position=position,
+    )
+    mail = Mail(additions=request.additions) if request.additions else NO_MAIL
+    return PendingEvent(started, values=[*inputs, signature], mail=mail)
+
+
 def _add_text(engine: Engine, request: RunRequest, storage: RunStorage, writer: RunWriter) -> None:
-    if request.is_text and request.definition_id not in engine.access.defined:
+    """Have the text of a graph written with the next commit: other processes have it from the journal only."""
+    if request.definition_id not in engine.access.defined:
         writer.define(storage.definition(request.define()))
 
 
@@ -394,7 +409,8 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         writer.post(DONE)
     is_takeover = run.status is not was and run.owner is not None
     continued = _continuation(engine, request, call, writer.durability, worked_s, is_takeover=is_takeover)
-    _add_text(engine, request, _storage(engine, request), writer)
+    if request.is_text:
+        _add_text(engine, request, _storage(engine, request), writer)
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(

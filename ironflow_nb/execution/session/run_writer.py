@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.code_identity.code_parts import encode_parts
@@ -36,6 +37,29 @@ _VALUE_OF_ROW: Final = {
 """The events that give their row a value, and their fields with its id."""
 
 
+class _Pending(msgspec.Struct):
+    """What waits for the next commit. `deferred` has the values of the `events`; `run` is its row if that changed."""
+
+    run: RunRow | None = None
+    events: list[RecordedEvent] = msgspec.field(default_factory=list)
+    deferred: list[PendingEvent] = msgspec.field(default_factory=list)
+    steps: dict[tuple[StepRef, int], StepRow] = msgspec.field(default_factory=dict)
+    definitions: list[StoredDefinition] = msgspec.field(default_factory=list)
+
+
+class _Draft(msgspec.Struct, gc=False):
+    """A commit that is not written yet: all its events, the rows after them, and the row of the attempt of each."""
+
+    events: list[RecordedEvent]
+    steps: dict[tuple[StepRef, int], StepRow]
+    cached: list[CachedResult]
+    mail: list[Mail]
+    run: RunRow | None
+    is_run_changed: bool
+    at: int
+    rows: list[StepRow | None]
+
+
 class RunWriter:
     """Writes for its owner what happens in one run.
 
@@ -60,11 +84,7 @@ class RunWriter:
         self.fatal_error: IronflowError | None = None
         self.claims = CacheClaims()
         self.failures = ObservedFailures(self.put)
-        self._events: list[RecordedEvent] = []
-        self._run: RunRow | None = None
-        self._steps: dict[tuple[StepRef, int], StepRow] = {}
-        self._deferred: list[PendingEvent] = []
-        self._definitions: list[StoredDefinition] = []
+        self._pending = _Pending()
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
         self.telemetry: RunTelemetry | None = None
@@ -79,7 +99,8 @@ class RunWriter:
     @property
     def is_pending(self) -> bool:
         """Return True if something waits for the next commit."""
-        return bool(self._events or self._steps or self._definitions or self.claims.ended)
+        pending = self._pending
+        return bool(pending.events or pending.steps or pending.definitions or self.claims.ended)
 
     def go_on_after(self, version: int, at: int, row: RunRow) -> None:
         """Take the run as the journal holds it: its newest event is of that version and instant."""
@@ -120,7 +141,7 @@ class RunWriter:
 
     def define(self, definition: StoredDefinition) -> None:
         """Add the definition of the run, or of one of its steps, to the next commit."""
-        self._definitions.append(definition)
+        self._pending.definitions.append(definition)
 
     def define_step(self, spec: StepSpec, code: Digest, storage: RunStorage) -> None:
         """Add to the next commit what the code of the step consists of: so any process can tell what was edited."""
@@ -133,27 +154,28 @@ class RunWriter:
 
     def put(self, row: StepRow) -> None:
         """Add a changed row to the next commit."""
-        self._steps[row.step, row.attempt] = row
+        self._pending.steps[row.step, row.attempt] = row
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def defer(self, pending: PendingEvent) -> StepRow | None:
         """Add the event to the next commit; return the attempt that it concerns, as it is after it."""
+        waiting = self._pending
         at = self.at = max(self.access.clock.now(), self.at)
-        version = self.version + len(self._events) + 1
+        version = self.version + len(waiting.events) + 1
         recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
-        self._events.append(recorded)
-        self._deferred.append(pending)
+        waiting.events.append(recorded)
+        waiting.deferred.append(pending)
         if pending.mail is not NO_MAIL:
             self._mail.append(pending.mail)
         if pending.step is None:
             after = evolve_run(self.run_id, self.row, recorded)
             if after is not self.row:
-                self._run = self.row = after
+                waiting.run = self.row = after
             return None
         row = evolve_step(self.run_id, pending.before, recorded)
         if row is not None:
-            self._steps[row.step, row.attempt] = row
+            waiting.steps[row.step, row.attempt] = row
         return row
 
     def commit(self, *pending_events: PendingEvent) -> list[StepRow | None]:
@@ -163,8 +185,32 @@ class RunWriter:
             JournalConflict: another engine appended to the run.
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
-        events, steps = [*self._events], {**self._steps}
-        cached, mail = [*self.claims.ended], [*self._mail]
+        draft = self._draft(pending_events)
+        telemetry = self.telemetry
+        reports = telemetry.to_write() if telemetry is not None and telemetry.is_used else ()
+        if not (draft.events or draft.steps or draft.cached or self._pending.definitions or reports):
+            return draft.rows
+        commit = self._run_commit(draft, pending_events)
+        if reports:
+            commit = replace(commit, additions=(*commit.additions, *reports))
+        self.access.append([commit], self.durability if draft.events or draft.steps else Durability.PROCESS)
+        # After COMMIT: an error before it leaves the writer as it was.
+        self.version += len(draft.events)
+        self.at, self.row = draft.at, draft.run
+        if draft.is_run_changed:
+            self._stored_row = draft.run
+        self.claims.ended.clear()
+        if draft.events:
+            self._mail.clear()
+        self._pending, self.is_seen = _Pending(), False
+        if telemetry is not None and reports:
+            telemetry.written(reports)
+        return draft.rows
+
+    def _draft(self, pending_events: Sequence[PendingEvent]) -> _Draft:
+        """Number the events, after those that are pending, and fold them into the rows that they change."""
+        events, steps, mail = [*self._pending.events], {**self._pending.steps}, [*self._mail]
+        cached = [*self.claims.ended]
         run, at = self.row, self.at
         rows: list[StepRow | None] = []
         for pending in pending_events:
@@ -187,64 +233,38 @@ class RunWriter:
                 if type(pending.event) is WaitEnded:  # by which a waiting run goes on
                     run = evolve_run(self.run_id, run, recorded)
             rows.append(row)
-        telemetry = self.telemetry
-        reports = telemetry.to_write() if telemetry is not None and telemetry.is_used else ()
-        if not (events or steps or cached or self._definitions or reports):
-            return rows
-        is_run_changed = run is not self.row or self._run is not None
-        commit = self._run_commit(events, run if is_run_changed else None, steps, cached, mail, pending_events)
-        if reports:
-            commit = replace(commit, additions=(*commit.additions, *reports))
-        self.access.append([commit], self.durability if events or steps else Durability.PROCESS)
-        # After COMMIT: an error before it leaves the writer as it was.
-        self.version += len(events)
-        self.at, self.row = at, run
-        if is_run_changed:
-            self._stored_row = run
-        self.claims.ended.clear()
-        if events:
-            self._mail.clear()
-        self._forget_pending()
-        if telemetry is not None and reports:
-            telemetry.written(reports)
-        return rows
+        is_run_changed = run is not self.row or self._pending.run is not None
+        return _Draft(events, steps, cached, mail, run, is_run_changed, at, rows)
 
-    def _run_commit(
-        self,
-        events: list[RecordedEvent],
-        run: RunRow | None,
-        steps: dict[tuple[StepRef, int], StepRow],
-        cached: list[CachedResult],
-        mail: list[Mail],
-        pending_events: Sequence[PendingEvent],
-    ) -> RunCommit:
-        """Return the transaction; `run` is the row of the run, None if it stays as it is.
+    def _run_commit(self, draft: _Draft, pending_events: Sequence[PendingEvent]) -> RunCommit:
+        """Return the transaction.
 
         Its values are divided into those that are found by their ids, and those that lie in the rows of the events.
         """
         values: list[StoredValue] = []
         row_values: list[StoredValue] = []
-        for pending in (*self._deferred, *pending_events):
+        for pending in (*self._pending.deferred, *pending_events):
             field = _VALUE_OF_ROW.get(type(pending.event))
             # Other runs find a result for all runs by its id.
             own = None if field is None or pending.cached is not None else getattr(pending.event, field)
             for value in pending.values:
                 fits = value.size <= ROW_LIMIT and value.mac is None  # as `fits_row`, without a call
                 (row_values if fits and value.value_id == own else values).append(value)
+        run, mail = draft.run if draft.is_run_changed else None, draft.mail
         commit = RunCommit(
             run_id=self.run_id,
-            events=tuple(events),
+            events=tuple(draft.events),
             run=run,
             run_before=self._stored_row,
-            steps=tuple(steps.values()),
+            steps=tuple(draft.steps.values()),
             values=tuple(values),
             row_values=tuple(row_values),
-            definitions=tuple(self._definitions),
-            cached=tuple(cached),
+            definitions=tuple(self._pending.definitions),
+            cached=tuple(draft.cached),
         )
         if self._n_deaths is not None and run is not None:
             mail.append(mail_of_detached(run, self._n_deaths))
-        return _with_mail(commit, mail) if mail and events else commit
+        return _with_mail(commit, mail) if mail and draft.events else commit
 
     def append(self, *events: PendingEvent) -> list[StepRow | None]:
         """Commit for a session, with a second try after an error that the journal does not know.
@@ -271,7 +291,7 @@ class RunWriter:
                 logger().warning("%s", self.fatal_error)
         self.claims.give_back_all_but(())
         self._mail.clear()
-        self._forget_pending()
+        self._pending, self.is_seen = _Pending(), False
         if self.telemetry is not None:
             self.telemetry.drop()
         with suppress(JournalError):  # then the ends of the claims stay pending
@@ -286,14 +306,6 @@ class RunWriter:
         except Exception as error:
             what = f"run {self.run_id} could not be written to the journal: {type(error).__name__}: {error}"
             raise JournalError(what) from error
-
-    def _forget_pending(self) -> None:
-        self._events.clear()
-        self._steps.clear()
-        self._deferred.clear()
-        self._definitions.clear()
-        self._run = None
-        self.is_seen = False
 
     # -- results of attempts -------------------------------------------------------------------------------------
 

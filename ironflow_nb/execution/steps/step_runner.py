@@ -172,11 +172,8 @@ async def perform_attempt(
     try:
         while attempt.failed is not None and (left_s := session.beside.seconds_until(attempt)) > 0:
             await driver.pause(session, left_s)
-        if attempt.spec.cache_s is not None:
-            while isinstance(found := look(session, attempt), CachedResult):
-                await driver.pause(session, POLL_S)
-            if found is not None:
-                return found
+        if attempt.spec.cache_s is not None and (found := await _shared_result(driver, session, attempt)) is not None:
+            return found
         if (attempt.spec.is_gated or session.desk.max_steps is not None) and child is None:
             await passed(driver, session, attempt)
         if child is not None:
@@ -213,6 +210,13 @@ async def perform_attempt(
     except BaseException as error:
         session.drop(attempt, error)
         raise
+
+
+async def _shared_result(driver: Driver, session: Session, attempt: Attempt) -> AttemptResult | None:
+    """Return the result of the same call in another run, or None; wait as long as that performs it."""
+    while isinstance(found := look(session, attempt), CachedResult):
+        await driver.pause(session, POLL_S)
+    return found
 
 
 def _leave(token: Token[RunContext | None]) -> None:
