@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -34,9 +34,6 @@ class Output(msgspec.Struct, rename={"kind": "output_type"}, omit_defaults=True)
     def n_bytes(self) -> int:
         """Return the approximate size; an item that is no text counts as 1000 bytes."""
         return len(self.text) + sum(len(item) if isinstance(item, str) else 1000 for item in self.data.values())
-
-
-Outputs = MutableSequence[Output]
 
 
 class OutputSink(Protocol):

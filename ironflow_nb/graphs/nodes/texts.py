@@ -293,5 +293,3 @@ LOG: Final = Kind(
     perform=_log,
     shorthand="message",
 )
-
-KINDS: Final = (PARSE, FORMAT, TEMPLATE, HASH, LOG)

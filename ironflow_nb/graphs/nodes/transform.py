@@ -134,5 +134,3 @@ FOREACH: Final = _make_kind(
     lazy=frozenset({"value"}),
     lazy_names=_SEEN,
 )
-
-KINDS: Final = (TRANSFORM, FILTER, FOREACH)
