@@ -37,7 +37,7 @@ _VALUE_OF_ROW: Final = {
 """The events that give their row a value, and their fields with its id."""
 
 
-class _Pending(msgspec.Struct):
+class _PendingWrites(msgspec.Struct):
     """What waits for the next commit. `deferred` has the values of the `events`; `run` is its row if that changed."""
 
     run: RunRow | None = None
@@ -47,7 +47,7 @@ class _Pending(msgspec.Struct):
     definitions: list[StoredDefinition] = msgspec.field(default_factory=list)
 
 
-class _Draft(msgspec.Struct, gc=False):
+class _FoldedEvents(msgspec.Struct, gc=False):
     """A commit that is not written yet: all its events, the rows after them, and the row of the attempt of each."""
 
     events: list[RecordedEvent]
@@ -84,7 +84,7 @@ class RunWriter:
         self.fatal_error: IronflowError | None = None
         self.claims = CacheClaims()
         self.failures = ObservedFailures(self.put)
-        self._pending = _Pending()
+        self._pending = _PendingWrites()
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
         self.telemetry: RunTelemetry | None = None
@@ -185,29 +185,29 @@ class RunWriter:
             JournalConflict: another engine appended to the run.
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
-        draft = self._draft(pending_events)
+        folded = self._fold(pending_events)
         telemetry = self.telemetry
         reports = telemetry.to_write() if telemetry is not None and telemetry.is_used else ()
-        if not (draft.events or draft.steps or draft.cached or self._pending.definitions or reports):
-            return draft.rows
-        commit = self._run_commit(draft, pending_events)
+        if not (folded.events or folded.steps or folded.cached or self._pending.definitions or reports):
+            return folded.rows
+        commit = self._run_commit(folded, pending_events)
         if reports:
             commit = replace(commit, additions=(*commit.additions, *reports))
-        self.access.append([commit], self.durability if draft.events or draft.steps else Durability.PROCESS)
+        self.access.append([commit], self.durability if folded.events or folded.steps else Durability.PROCESS)
         # After COMMIT: an error before it leaves the writer as it was.
-        self.version += len(draft.events)
-        self.at, self.row = draft.at, draft.run
-        if draft.is_run_changed:
-            self._stored_row = draft.run
+        self.version += len(folded.events)
+        self.at, self.row = folded.at, folded.run
+        if folded.is_run_changed:
+            self._stored_row = folded.run
         self.claims.ended.clear()
-        if draft.events:
+        if folded.events:
             self._mail.clear()
-        self._pending, self.is_seen = _Pending(), False
+        self._pending, self.is_seen = _PendingWrites(), False
         if telemetry is not None and reports:
             telemetry.written(reports)
-        return draft.rows
+        return folded.rows
 
-    def _draft(self, pending_events: Sequence[PendingEvent]) -> _Draft:
+    def _fold(self, pending_events: Sequence[PendingEvent]) -> _FoldedEvents:
         """Number the events, after those that are pending, and fold them into the rows that they change."""
         events, steps, mail = [*self._pending.events], {**self._pending.steps}, [*self._mail]
         cached = [*self.claims.ended]
@@ -234,9 +234,9 @@ class RunWriter:
                     run = evolve_run(self.run_id, run, recorded)
             rows.append(row)
         is_run_changed = run is not self.row or self._pending.run is not None
-        return _Draft(events, steps, cached, mail, run, is_run_changed, at, rows)
+        return _FoldedEvents(events, steps, cached, mail, run, is_run_changed, at, rows)
 
-    def _run_commit(self, draft: _Draft, pending_events: Sequence[PendingEvent]) -> RunCommit:
+    def _run_commit(self, folded: _FoldedEvents, pending_events: Sequence[PendingEvent]) -> RunCommit:
         """Return the transaction.
 
         Its values are divided into those that are found by their ids, and those that lie in the rows of the events.
@@ -250,21 +250,21 @@ class RunWriter:
             for value in pending.values:
                 fits = value.size <= ROW_LIMIT and value.mac is None  # as `fits_row`, without a call
                 (row_values if fits and value.value_id == own else values).append(value)
-        run, mail = draft.run if draft.is_run_changed else None, draft.mail
+        run, mail = folded.run if folded.is_run_changed else None, folded.mail
         commit = RunCommit(
             run_id=self.run_id,
-            events=tuple(draft.events),
+            events=tuple(folded.events),
             run=run,
             run_before=self._stored_row,
-            steps=tuple(draft.steps.values()),
+            steps=tuple(folded.steps.values()),
             values=tuple(values),
             row_values=tuple(row_values),
             definitions=tuple(self._pending.definitions),
-            cached=tuple(draft.cached),
+            cached=tuple(folded.cached),
         )
         if self._n_deaths is not None and run is not None:
             mail.append(mail_of_detached(run, self._n_deaths))
-        return _with_mail(commit, mail) if mail and draft.events else commit
+        return _with_mail(commit, mail) if mail and folded.events else commit
 
     def append(self, *events: PendingEvent) -> list[StepRow | None]:
         """Commit for a session, with a second try after an error that the journal does not know.
@@ -291,7 +291,7 @@ class RunWriter:
                 logger().warning("%s", self.fatal_error)
         self.claims.give_back_all_but(())
         self._mail.clear()
-        self._pending, self.is_seen = _Pending(), False
+        self._pending, self.is_seen = _PendingWrites(), False
         if self.telemetry is not None:
             self.telemetry.drop()
         with suppress(JournalError):  # then the ends of the claims stay pending
