@@ -13,6 +13,7 @@ from ironflow_nb._version import __version__
 from ironflow_nb.cli import run_commands, run_views
 from ironflow_nb.cli.definition_loader import load_definitions
 from ironflow_nb.cli.journal_option import journal_option, read_settings
+from ironflow_nb.cli.serve_command import serve_command
 from ironflow_nb.cli.worker_process import run_worker
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY, api
@@ -57,6 +58,6 @@ for _command in (
     run_views.answer_command, run_views.waiting_command, run_views.emit_command, run_views.schedules_command,
     run_views.lanes_command, run_views.breakers_command, run_views.queue_command, run_views.nodes_command,
     run_views.doctor_command, run_views.usage_command, run_views.prune_command, run_views.sql_command,
-    run_views.export_command, run_views.import_command,
+    run_views.export_command, run_views.import_command, serve_command,
 ):  # fmt: skip
     command_line.add_command(_command)

@@ -13,7 +13,7 @@ from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import MEMORY, REGISTRY, Engine, RunWorker, logger
 
-_PAUSE_S: Final = 0.1
+PAUSE_S: Final = 0.1
 
 
 class StopSignals:
@@ -37,50 +37,71 @@ def run_worker(engine: Engine, target: str) -> int:
         DefinitionError: this process defines nothing that could be worked on, or the journal is in memory.
         JournalError: the journal can't be read.
     """
-    worker = RunWorker(engine)
-    names = worker.definitions()
-    if not names:
+    work = Work(engine)
+    if not work.names:
         raise DefinitionError(f"{target} defines no flow, graph or decider, so there is nothing to work on")
-    if engine.journal.location in {MEMORY, "memory"}:
-        raise DefinitionError("a worker needs a journal on disk: --journal PATH")
-    signals, wakeup = StopSignals(), engine.threads.wakeup()
-    with engine.reading() as reader:
-        reader.last_position()  # a journal that can't be read is told now
-    deciders: list[Any] = REGISTRY.definitions(RunKind.DECIDER)
-    for decider in deciders:
-        decider.start()
-    logger().info("worker %d works on %s (durability %s)", os.getpid(), engine.journal.location, engine.durability)
-    logger().info("defined here: %s", ", ".join(names))
+    signals = StopSignals()
+    work.begin()
     if not engine.journal.exists():
         logger().warning("there is no journal at %s yet; is it the one that the runs are in?", engine.journal.location)
-    engine.wake_with(lambda _: worker, replaces=True)
-    engine.watch()
+    wakeup = engine.threads.wakeup()
     while not signals.n:
-        engine.clock.wait(wakeup, _PAUSE_S)
-    return _end(engine, worker, deciders, signals)
+        engine.clock.wait(wakeup, PAUSE_S)
+    return work.end(signals)
 
 
-def _end(engine: Engine, worker: RunWorker, deciders: list[Any], signals: StopSignals) -> int:
-    """Give up what goes on; after a second signal at once."""
-    worker.stop_claiming()
-    for decider in deciders:
-        decider.stop()
-    wakeup, is_said = engine.threads.wakeup(), False
-    while signals.n < 2 and (going_on := worker.drain()):
-        if not is_said:
-            n_runs = len(going_on)
-            logger().info(
-                "%s: %s %s given up at the next step; once more ends the process at once",
-                signal.Signals(signals.latest).name, counted(n_runs, "run"), are(n_runs),
-            )  # fmt: skip
-            is_said = True
-        engine.clock.wait(wakeup, _PAUSE_S)
-    is_drained = signals.n < 2
-    worker.log_ends()
-    engine.close()
-    logger().info("ended: %s", "nothing was cut off" if is_drained else "what was going on goes on elsewhere")
-    if is_drained:
-        return 0
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-    return 128 + signals.latest
+class Work:
+    """What a process does of the due work of its journal, from `begin` to `end`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._worker = RunWorker(engine)
+        self._deciders: list[Any] = REGISTRY.definitions(RunKind.DECIDER)
+        self.names = self._worker.definitions()
+
+    def begin(self) -> None:
+        """Execute from now on what is due.
+
+        Raises:
+            DefinitionError: the journal is in memory.
+            JournalError: the journal can't be read.
+        """
+        engine = self._engine
+        if engine.journal.location in {MEMORY, "memory"}:
+            raise DefinitionError("a worker needs a journal on disk: --journal PATH")
+        with engine.reading() as reader:
+            reader.last_position()  # a journal that can't be read is told now
+        for decider in self._deciders:
+            decider.start()
+        logger().info("worker %d works on %s (durability %s)", os.getpid(), engine.journal.location, engine.durability)
+        logger().info("defined here: %s", ", ".join(self.names) or "nothing")
+        engine.wake_with(lambda _: self._worker, replaces=True)
+        engine.watch()
+
+    def end(self, signals: StopSignals) -> int:
+        """Give up what goes on; after a second signal at once. Return the exit code."""
+        self._worker.stop_claiming()
+        for decider in self._deciders:
+            decider.stop()
+        self._drain(signals)
+        is_drained = signals.n < 2
+        self._worker.log_ends()
+        self._engine.close()
+        logger().info("ended: %s", "nothing was cut off" if is_drained else "what was going on goes on elsewhere")
+        if is_drained:
+            return 0
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        return 128 + signals.latest
+
+    def _drain(self, signals: StopSignals) -> None:
+        wakeup, is_said = self._engine.threads.wakeup(), False
+        while signals.n < 2 and (going_on := self._worker.drain()):
+            if not is_said:
+                n_runs = len(going_on)
+                logger().info(
+                    "%s: %s %s given up at the next step; once more ends the process at once",
+                    signal.Signals(signals.latest).name, counted(n_runs, "run"), are(n_runs),
+                )  # fmt: skip
+                is_said = True
+            self._engine.clock.wait(wakeup, PAUSE_S)

@@ -11,7 +11,7 @@ from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.errors import JournalError
+from ironflow_nb.errors import JournalError, RunFinished
 from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, is_edited, send_signal
 from ironflow_nb.handles.forks import begin_fork
 from ironflow_nb.handles.open_questions import answer_question
@@ -124,6 +124,12 @@ class Run(RecordedRun, Generic[T]):
         options = NONE
         if not (retry is None and rerun is None and keep is None):
             options = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
+        elif status is RunStatus.CANCELLED:
+            raise RunFinished(
+                f"run {self.id} was cancelled, so it is not continued; begin a new one, or go on from a moment of it: "
+                f"iron.get_run({self.id!r}).fork(at=-3)",
+                run_id=self.id,
+            )
         elif status is RunStatus.RUNNING or (status is RunStatus.COMPLETED and not self._is_edited(run)):
             return self
         REGISTRY.definition(run, self._engine).continue_run(self._engine, run, options)

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.join import Begin
 from ironflow_nb.core.lanes import Lane
-from ironflow_nb.core.option_values import a_flag
+from ironflow_nb.core.option_values import a_flag, a_text
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -32,6 +33,7 @@ from ironflow_nb.execution import (
     await_child,
     await_here,
     begin,
+    decide,
     durable_calls,
     is_async,
     run_here,
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
 _INTERNAL_NAMES: Final = frozenset({
     "call_as_child", "call_by_name", "cancel_run", "continue_run", "event_call", "fork_run", "on_change", "plan_call",
     "policy", "prepared_request", "receiver",
-    "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_call", "start_due", "start_keyed",
-    "subscribe", "trigger", "wanted_events",
+    "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_alone", "start_call", "start_due",
+    "start_keyed", "subscribe", "trigger", "wanted_events",
 })  # fmt: skip
 """Public names for the package only, which completion leaves out."""
 
@@ -325,12 +327,26 @@ class Runnable(Startable):
         """Begin a fork in the background with these arguments; return its id. No call of the definition joins it."""
         args, kwargs = self.recorded_call(arguments)
         request, body = self.request(args, kwargs)
-        inputs = engine.digester.arguments(request.name, request.arguments).digest
-        call = CallKey(
-            kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=-1, execution=engine.execution()
-        )
-        policy = replace(request.policy, key=None, fresh=True)
-        return self._start(engine, replace(request, fork=fork, call=call, policy=policy), body).id
+        return self._start(engine, replace(_alone(engine, request, None), fork=fork), body).id
+
+    def start_alone(self, engine: Engine, values: Mapping[str, Any], *, key: str | None = None) -> Run[Any]:
+        """Begin a run in the background with these arguments by name, which no call of the definition joins.
+
+        A run that has the key already is returned as it is: it is not continued.
+
+        Raises:
+            TypeError: the arguments do not fit.
+            DuplicateKey: the run of that key was begun with other arguments.
+        """
+        request, body = self.prepared_request(*self.call_by_name(values))
+        asked = _alone(engine, request, None if key is None else a_text("key", key))
+        if key is not None:
+            assert asked.call is not None
+            with engine.reading() as reader:
+                joining = decide(engine, reader, asked, asked.call)
+            if not isinstance(joining, Begin):
+                return _handle(engine, joining.run.run_id)
+        return self._start(engine, asked, body)
 
     # -- history -------------------------------------------------------------------------------------------------
 
@@ -356,6 +372,13 @@ class Runnable(Startable):
     def _find_runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
         with engine.reading() as reader:
             return reader.runs(Select(kind=self.kind, name=self.name, is_full_name=True, **narrowed))
+
+
+def _alone(engine: Engine, request: RunRequest, key: str | None) -> RunRequest:
+    """Return the request for a run that no call joins, but those of its key."""
+    inputs = engine.digester.arguments(request.name, request.arguments).digest
+    call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=-1, execution=engine.execution())
+    return replace(request, call=call, policy=replace(request.policy, key=key, fresh=key is None))
 
 
 def _handle(engine: Engine, run_id: RunId, session: Session | None = None) -> Run[Any]:

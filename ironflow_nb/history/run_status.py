@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.durations import wait_limit_s
@@ -125,6 +125,19 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
         # A clock that moves on because the run sleeps wakes, as an end does: who asks has not waited for that time.
         if not clock.wait(wakeup, wait_s) and left_s is not None and wait_s is not None:
             left_s -= wait_s
+
+
+def when_ended(engine: Engine, run_id: RunId, call_back: Callable[[], None]) -> None:
+    """Call back when this process has ended, or parked, its continuation of the run; at once if the run has ended.
+
+    Of a run that another process executes nothing is told.
+    """
+    session = engine.sessions.get(run_id)
+    if session is not None and session.is_open:
+        with session.lock:
+            session.completion.when_done(call_back)
+    elif run_and_status(engine, run_id)[1] in ENDED:
+        call_back()
 
 
 class Pending:

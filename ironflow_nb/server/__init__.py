@@ -1,0 +1,1 @@
+"""Runs over HTTP: the routes of ``ironflow-nb serve``. Two modules know what serves them."""

@@ -1,0 +1,180 @@
+"""The routes as an ASGI application: requests are checked and become calls, replies become responses."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ironflow_nb.execution import Engine
+from ironflow_nb.server.access_guard import AccessGuard
+from ironflow_nb.server.event_feed import EventFeed
+from ironflow_nb.server.event_stream import MEDIA_TYPE
+from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, refused
+from ironflow_nb.server.journal_routes import JOURNAL_ROUTES
+from ironflow_nb.server.openapi_document import openapi_document
+from ironflow_nb.server.refusals import refusal_of
+from ironflow_nb.server.run_routes import RUN_ROUTES
+from ironflow_nb.server.server_threads import in_thread
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MOST_BODY_BYTES: Final = 1_048_576
+_BODY_S: Final = 30.0
+ROUTES: Final[tuple[HttpRoute, ...]] = (
+    *RUN_ROUTES,
+    *JOURNAL_ROUTES,
+    HttpRoute("GET", "/openapi.json", lambda _: Reply(openapi_document(ROUTES)), "this document", "help(iron)"),
+)
+
+
+def make_application(engine: Engine, feed: EventFeed, guard: AccessGuard, most_bytes: int = MOST_BODY_BYTES) -> Any:
+    """Return the ASGI application.
+
+    Raises:
+        ModuleNotFoundError: the extra `server` is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
+        from starlette.routing import Route
+    except ModuleNotFoundError:
+        message = "the server needs Starlette and uvicorn: pip install 'ironflow-nb[server]'"
+        raise ModuleNotFoundError(message, name="starlette") from None
+
+    served = _Service(engine, feed, guard, most_bytes)
+    return Starlette(
+        routes=[Route(each.path, served.endpoint(each), methods=[each.method]) for each in ROUTES],
+        exception_handlers={HTTPException: served.refuse_path},
+        lifespan=served.lifespan,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    engine: Engine
+    feed: EventFeed
+    guard: AccessGuard
+    most_bytes: int
+
+    @asynccontextmanager
+    async def lifespan(self, _application: Any) -> AsyncIterator[None]:
+        """Follow the journal while requests are answered."""
+        task = asyncio.create_task(self.feed.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def endpoint(self, route: HttpRoute) -> Callable[[Request], Any]:
+        """Return what answers the requests of a route."""
+
+        async def answer(request: Request) -> Response:
+            refusal = self.guard.refusal(request.method, request.url.path, request.headers)
+            return _response(refusal or await self._reply(route, request))
+
+        return answer
+
+    async def refuse_path(self, request: Request, error: Any) -> Response:
+        """Answer a request of no route, or with a method that its route does not have."""
+        refusal = self.guard.refusal(request.method, request.url.path, request.headers)
+        if refusal is not None:
+            return _response(refusal)
+        if error.status_code == 405:
+            methods = ", ".join(each.method for each in ROUTES if _fits(each.path, request.url.path))
+            found = refused(405, "method_not_allowed", f"{request.url.path} takes {methods}, not {request.method}")
+            return _response(Reply(found.data, 405, {"Allow": methods}))
+        return _response(refused(404, "no_route", f"there is no {request.url.path}; /openapi.json lists what there is"))
+
+    async def _reply(self, route: HttpRoute, request: Request) -> Reply:
+        try:
+            body = await self._body(route, request)
+            if isinstance(body, Reply):
+                return body
+            query = _query(route, request)
+            if isinstance(query, Reply):
+                return query
+            call = HttpCall(self.engine, self.feed, request.path_params, query, body, request.headers)
+            found = route.act(call) if inspect.iscoroutinefunction(route.act) else in_thread(route.act, call)
+            reply = await found
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client gets an answer
+            return refusal_of(error)
+        assert isinstance(reply, Reply)
+        return reply
+
+    async def _body(self, route: HttpRoute, request: Request) -> Any:
+        """Return the checked body of the request, None without one; or why it is refused."""
+        try:
+            content = await asyncio.wait_for(_content(request, self.most_bytes), _BODY_S)
+        except TimeoutError:
+            return refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s")
+        if content is None:
+            return refused(413, "body_too_large", f"a body may have {self.most_bytes} bytes")
+        if route.body is None or (not content and _is_optional(route.body)):
+            return None
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            return refused(415, "no_json", f"a body is JSON: Content-Type: application/json, not {kind[:100]!r}")
+        try:
+            return msgspec.json.decode(content, type=route.body)
+        except msgspec.ValidationError as error:
+            return refused(422, "body_invalid", _advised(error, route.body))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            return refused(400, "no_json", f"the body is no JSON: {error}")
+
+
+async def _content(request: Request, most_bytes: int) -> bytes | None:
+    """Return the body; None if it is too large, of which no more is read than is allowed."""
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > most_bytes:
+            return None
+    return bytes(content)
+
+
+def _query(route: HttpRoute, request: Request) -> Any:
+    given = dict(request.query_params)
+    if route.query is None:
+        return None
+    try:
+        return msgspec.convert(given, route.query, strict=False)
+    except msgspec.ValidationError as error:
+        return refused(422, "query_invalid", _advised(error, route.query))
+
+
+def _advised(error: Exception, kind: type[msgspec.Struct]) -> str:
+    fields = msgspec.structs.fields(kind)
+    listed = ", ".join(each.name if each.required else f"{each.name}?" for each in fields)
+    return f"{error}; it may have {listed}"
+
+
+def _is_optional(body: type[msgspec.Struct]) -> bool:
+    return not any(each.required for each in msgspec.structs.fields(body))
+
+
+def _fits(pattern: str, path: str) -> bool:
+    ours, given = pattern.split("/"), path.split("/")
+    return len(ours) == len(given) and all(
+        one == other or one.startswith("{") for one, other in zip(ours, given, strict=True)
+    )
+
+
+def _response(reply: Reply) -> Response:
+    from starlette.responses import Response, StreamingResponse
+
+    if reply.stream is not None:
+        return StreamingResponse(reply.stream, reply.status, dict(reply.headers), media_type=MEDIA_TYPE)
+    content = b"" if reply.status == 204 else json.dumps(reply.data).encode()
+    headers = {"X-Content-Type-Options": "nosniff", **reply.headers}
+    return Response(content, reply.status, headers, media_type="application/json")

@@ -1,0 +1,180 @@
+"""What is new in the journal, for requests that wait: it is looked at once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from ironflow_nb.core.durations import EPOCH
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.execution import Engine
+from ironflow_nb.history.run_status import statuses_of, when_ended
+from ironflow_nb.journal.event_columns import event_data
+from ironflow_nb.journal.ports import EventRow, Select
+from ironflow_nb.server.server_threads import in_thread
+
+_LOOK_S: Final = 0.05
+_LOOKS_AT_OWNERS: Final = 20
+"""The looks after which the runs are looked at, though nothing was committed: an owner may have died."""
+
+
+class EventPage(NamedTuple):
+    """Events of a run after a position, and the status of the run when they were read."""
+
+    events: list[dict[str, Any]]
+    status: RunStatus
+    is_last: bool
+
+
+class EventFeed:
+    """Tells requests when something was committed, and when a run has ended. All of it belongs to one loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._position = -1
+        self._n_listeners = 0
+        self._n_looks = 0
+        self._ends: dict[RunId, set[asyncio.Future[None]]] = {}
+        self._pages: dict[tuple[RunId, int, int], asyncio.Future[EventPage]] = {}
+        self._changed = asyncio.Event()
+        self._is_wanted = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_stopped = False
+
+    async def run(self) -> None:
+        """Look as long as somebody waits."""
+        self._loop = asyncio.get_running_loop()
+        while not self.is_stopped:
+            if not (self._n_listeners or self._ends):
+                self._position = -1  # who comes next is told at the first look
+                self._pages.clear()
+                await self._is_wanted.wait()
+            self._is_wanted.clear()
+            await self._look()
+            await asyncio.sleep(_LOOK_S)
+
+    def stop(self) -> None:
+        """Have all requests stop waiting. From any thread."""
+        self.is_stopped = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._is_wanted.set()
+        self._tell()
+        for futures in self._ends.values():
+            _resolve(*futures)
+
+    async def _look(self) -> None:
+        self._n_looks += 1
+        before = self._position
+        try:
+            self._position, ended = await in_thread(self._read, list(self._ends))
+        except OSError:  # the journal refuses now: the next look, or the request itself, tells
+            return
+        if self._position != before:
+            self._tell()
+        for run_id in ended:
+            _resolve(*self._ends.get(run_id, ()))
+
+    def _read(self, waited_for: Collection[RunId]) -> tuple[int, list[RunId]]:
+        with self._engine.journal.reading() as reader:
+            position = reader.last_position()
+            if not waited_for or (position == self._position and self._n_looks % _LOOKS_AT_OWNERS):
+                return position, []
+            statuses = statuses_of(self._engine, reader, reader.runs(Select(run_ids=waited_for)))
+        return position, [run_id for run_id, status in statuses.items() if status in ENDED]
+
+    def _tell(self) -> None:
+        """Wake those who wait for something new."""
+        self._pages.clear()
+        self._changed, changed = asyncio.Event(), self._changed
+        changed.set()
+
+    # -- the end of a run ----------------------------------------------------------------------------------------
+
+    async def ended(self, run_id: RunId, timeout_s: float) -> None:
+        """Wait until the run has ended, or perhaps has; at most for that time, and not while the server stops."""
+        future = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(run_id, set()).add(future)
+        self._is_wanted.set()
+        try:
+            await in_thread(when_ended, self._engine, run_id, self._resolver(future))
+            if not self.is_stopped:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(future, timeout_s)
+        finally:
+            waiting = self._ends[run_id]
+            waiting.discard(future)
+            if not waiting:
+                del self._ends[run_id]
+
+    def _resolver(self, future: asyncio.Future[None]) -> Any:
+        loop = asyncio.get_running_loop()
+
+        def resolve() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_resolve, future)
+
+        return resolve
+
+    # -- the events of a run -------------------------------------------------------------------------------------
+
+    async def page(self, run_id: RunId, after: int, limit: int) -> EventPage:
+        """Return events of the run after the position; requests for the same ones share one read."""
+        found = self._pages.get((run_id, after, limit))
+        if found is None or (found.done() and found.exception() is not None):
+            found = asyncio.ensure_future(in_thread(read_page, self._engine, run_id, after, limit))
+            self._pages[run_id, after, limit] = found
+        return await asyncio.shield(found)  # a client that goes away takes it from nobody else
+
+    async def new_page(self, run_id: RunId, after: int, limit: int, timeout_s: float) -> EventPage | None:
+        """Return the next events of the run, or that it has ended; None if nothing comes within that time."""
+        self._n_listeners += 1
+        self._is_wanted.set()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        try:
+            while True:
+                changed = self._changed  # before the read: what is committed after it is told
+                page = await self.page(run_id, after, limit)
+                if page.events or page.status in ENDED or self.is_stopped:
+                    return page
+                try:
+                    await asyncio.wait_for(changed.wait(), until - loop.time())
+                except TimeoutError:
+                    return None
+        finally:
+            self._n_listeners -= 1
+
+
+def _resolve(*futures: asyncio.Future[None]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def read_page(engine: Engine, run_id: RunId, after: int, limit: int) -> EventPage:
+    """Return events of the run after the position, and its status at that moment."""
+    with engine.reading() as reader:
+        rows = reader.events(Select(run_ids=[run_id], after=after, limit=limit))
+        statuses = statuses_of(engine, reader, reader.runs(Select(run_ids=[run_id])))
+    # A run that is gone has ended for those who follow it.
+    return EventPage([_event(row) for row in rows], statuses.get(run_id, RunStatus.CANCELLED), len(rows) < limit)
+
+
+def _event(row: EventRow) -> dict[str, Any]:
+    return {
+        "position": row.position,
+        "version": row.version,
+        "at": (EPOCH + timedelta(microseconds=row.at)).isoformat(),
+        "type": row.type,
+        "step": row.step,
+        "attempt": row.attempt,
+        "data": event_data(row.data),
+    }

@@ -1,0 +1,81 @@
+"""The HTTP server of a process, on a thread of its own: uvicorn."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution import Engine, logger
+from ironflow_nb.server.access_guard import AccessGuard
+from ironflow_nb.server.application import make_application
+from ironflow_nb.server.event_feed import EventFeed
+
+_LAST_ANSWERS_S: Final = 5
+
+
+class HttpServer:
+    """Listens from its beginning on, and answers from `start` to `stop`."""
+
+    def __init__(self, engine: Engine, host: str, port: int, token: str | None) -> None:
+        """Take the port.
+
+        Raises:
+            ModuleNotFoundError: the extra `server` is not installed.
+            DefinitionError: the port is taken, or the host is not of this machine.
+        """
+        self._engine = engine
+        self._feed = EventFeed(engine)
+        application = make_application(engine, self._feed, AccessGuard(host, token))
+        import uvicorn
+
+        config = uvicorn.Config(
+            application, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none",
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )  # fmt: skip
+        self._server: Any = uvicorn.Server(config)
+        self._socket = _listening(host, port)
+        self._is_running = False
+        address = self._socket.getsockname()
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{address[1]}"
+
+    def start(self) -> None:
+        """Answer requests from now on."""
+        self._is_running = True
+        self._engine.threads.spawn("ironflow-server", self._run)
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except (Exception, SystemExit):  # noqa: BLE001 -- uvicorn exits, as if the process were its own
+            logger().exception("the HTTP server has failed")
+        finally:
+            self._is_running = False
+            self._socket.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether requests are answered."""
+        return self._is_running
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first request would be answered at once."""
+        return bool(self._server.started)
+
+    def stop(self) -> None:
+        """Take no more requests, and end with the last answer: requests that wait are answered now."""
+        self._feed.stop()
+        self._server.should_exit = True
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise DefinitionError(
+            f"nothing can listen on {host}:{port}: {error.strerror or error}; choose another one with --port, or 0 for "
+            "any that is free"
+        ) from error

@@ -1,0 +1,141 @@
+"""Routes of everything but runs: questions, events, definitions, schedules, lanes, breakers, health."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from ironflow_nb._version import __version__
+from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.catalog import kinds, nodes
+from ironflow_nb.graphs.compiler.compiler import compile_graph
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, format_path
+from ironflow_nb.graphs.compiler.graph_source import parse_source, source_from_data
+from ironflow_nb.handles.open_questions import waiting
+from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.history.breakers_frame import breakers
+from ironflow_nb.history.lanes_frame import lanes
+from ironflow_nb.history.plain_json import json_of
+from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
+from ironflow_nb.server.run_routes import definitions, find_run
+from ironflow_nb.triggers.emission import emit_event
+from ironflow_nb.triggers.event_rules import event_name
+from ironflow_nb.triggers.schedule import schedules
+
+
+class AnswerBody(Strict, frozen=True):
+    """What fits the question; `step` names it if the run asks several."""
+
+    value: Any
+    step: str | None = None
+
+
+class EventBody(Strict, frozen=True):
+    """Something that happened, for the flows that it starts; the same key is the same event."""
+
+    name: str
+    data: Any = None
+    key: str | None = None
+
+
+class GraphBody(Strict, frozen=True):
+    """A graph as YAML text, or as its data."""
+
+    source: str | dict[str, Any]
+
+
+def list_waiting(call: HttpCall) -> Reply:
+    """Return the open questions of all runs."""
+    return Reply({"waiting": json_of(waiting(engine=call.engine).drop(columns="expression"))})
+
+
+def answer_run(call: HttpCall) -> Reply:
+    """Answer a question of a run."""
+    asked: AnswerBody = call.body
+    run = find_run(call).answer(asked.value, asked.step)
+    return Reply({"run_id": run.id, "status": run.status.value}, 202)
+
+
+def record_event(call: HttpCall) -> Reply:
+    """Record an event, which starts the flows that wait for it."""
+    asked: EventBody = call.body
+    key = call.headers.get("idempotency-key", asked.key)
+    return Reply({"event_id": emit_event(call.engine, event_name(asked.name), asked.data, key)}, 202)
+
+
+def list_flows(_call: HttpCall) -> Reply:
+    """Return the flows and graphs that are defined here."""
+    return Reply({"flows": [_shown(each) for each in definitions()]})
+
+
+def _shown(definition: Runnable) -> dict[str, Any]:
+    parameters = getattr(getattr(definition, "spec", None), "parameters", None)
+    about: dict[str, Any] = {
+        "kind": definition.kind,
+        "name": definition.name,
+        "description": inspect.getdoc(getattr(definition, "fn", None)) or "",
+        "events": sorted(definition.wanted_events),
+    }
+    if parameters is not None:
+        return about | {"call": f"{definition.name}{parameters}"}
+    return about | {"input": json_of(getattr(definition, "data", {}).get("input"))}
+
+
+def _frame(name: str, read: Callable[[HttpCall], Any]) -> Callable[[HttpCall], Reply]:
+    def show(call: HttpCall) -> Reply:
+        return Reply({name: json_of(read(call))})
+
+    return show
+
+
+def validate_graph(call: HttpCall) -> Reply:
+    """Return all errors of a graph. Nothing runs, and nothing is defined by it."""
+    source = call.body.source
+    try:
+        parsed = parse_source(source) if isinstance(source, str) else source_from_data(source)
+        definition, findings = compile_graph(parsed, kinds())
+    except GraphInvalid as error:  # it is no YAML
+        return Reply({"valid": False, "findings": [{"path": "", "message": str(error), "line": None, "column": None}]})
+    found = [_finding(each) for each in findings.all]
+    return Reply({"valid": not found, "graph": definition.name, "findings": found})
+
+
+def _finding(found: CompilerFinding) -> dict[str, Any]:
+    line, column = (None, None) if found.position is None else (found.position.line, found.position.column)
+    return {"path": format_path(found.path), "message": found.message, "line": line, "column": column}
+
+
+def health(call: HttpCall) -> Reply:
+    """Say whether the journal can be read and work is done."""
+    if call.feed.is_stopped:
+        return refused(503, "server_stops", "the server ends; what it has accepted goes on with the next one")
+    with call.engine.journal.reading() as reader:
+        reader.last_position()
+    return Reply({"status": "ok", "version": __version__})
+
+
+JOURNAL_ROUTES: Final = (
+    HttpRoute("GET", "/waiting", list_waiting, "the open questions of all runs", "iron.waiting()"),
+    HttpRoute("POST", "/waiting/{run_id}/answer", answer_run, "answer one", "run.answer(value)", body=AnswerBody),
+    HttpRoute("POST", "/events", record_event, "record an event", "iron.emit(name, data)", body=EventBody),
+    HttpRoute("GET", "/flows", list_flows, "the flows and graphs that are defined here", "flow?"),
+    HttpRoute("GET", "/nodes", _frame("nodes", lambda _: nodes()), "the kinds of nodes of graphs", "iron.nodes()"),
+    HttpRoute(
+        "GET", "/schedules", _frame("schedules", lambda call: schedules(engine=call.engine)), "the schedules",
+        "iron.schedules()",
+    ),
+    HttpRoute(
+        "GET", "/lanes", _frame("lanes", lambda call: lanes(engine=call.engine)), "the lanes, and what is in them",
+        "iron.lanes()",
+    ),
+    HttpRoute(
+        "GET", "/breakers", _frame("breakers", lambda call: breakers(engine=call.engine)), "the circuit breakers",
+        "iron.breakers()",
+    ),
+    HttpRoute(
+        "POST", "/graphs/validate", validate_graph, "check a graph; nothing runs", "graph.validate()",
+        body=GraphBody,
+    ),
+    HttpRoute("GET", "/health", health, "whether the server works", "iron.doctor()"),
+)  # fmt: skip

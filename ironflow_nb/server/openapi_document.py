@@ -1,0 +1,76 @@
+"""The OpenAPI document of the routes, made of the types by which they are checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb._version import __version__
+from ironflow_nb.server.http_calls import HttpRoute
+
+_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+
+
+def openapi_document(routes: Iterable[HttpRoute]) -> dict[str, Any]:
+    """Return the document."""
+    routes = list(routes)
+    bodies = [each.body for each in routes if each.body is not None]
+    _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    paths: dict[str, Any] = {}
+    for each in routes:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "ironflow_nb", "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, "Error": _ERROR},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(route: HttpRoute) -> dict[str, Any]:
+    in_path = [_parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", route.path)]
+    found: dict[str, Any] = {
+        "summary": route.summary,
+        "description": f"In Python: `{route.twin}`",
+        "parameters": in_path + ([] if route.query is None else _in_query(route.query)),
+        "responses": {
+            "2XX": {"description": "done, or accepted", "content": {"application/json": {"schema": {}}}},
+            "default": {
+                "description": "refused",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            },
+        },
+    }
+    if route.body is not None:
+        schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
+        is_needed = any(each.required for each in msgspec.structs.fields(route.body))
+        found["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": schema}}}
+    return found
+
+
+def _in_query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    schemas, components = msgspec.json.schema_components([query])
+    properties = components[query.__name__]["properties"]
+    assert schemas
+    return [_parameter(name, "query", schema) for name, schema in properties.items()]
+
+
+def _parameter(name: str, place: str, schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}

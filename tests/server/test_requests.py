@@ -1,0 +1,105 @@
+"""Requests that are refused, and what is told of the server: definitions, health, its document."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import GRAPH, Service
+from tests.server.test_runs_over_http import code
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "server.md"
+JSON = {"Content-Type": "application/json"}
+DEEP = b'{"flow": "squares", "input": {"n": ' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "named"),
+    [
+        ({"url": "/runs", "content": b"{", "headers": JSON}, 400, "no_json"),
+        ({"url": "/runs", "content": DEEP, "headers": JSON}, 400, "no_json"),
+        ({"url": "/runs", "content": b'{"flow": "\xff"}', "headers": JSON}, 400, "no_json"),
+        ({"url": "/runs", "content": b"{}"}, 415, "no_json"),
+        ({"url": "/runs", "data": {"flow": "squares"}}, 415, "no_json"),
+        ({"url": "/runs", "content": b"", "headers": JSON}, 400, "no_json"),
+        ({"url": "/runs", "json": []}, 422, "body_invalid"),
+        ({"url": "/runs", "json": {"input": {}}}, 422, "body_invalid"),
+        ({"url": "/runs", "json": {"flow": "squares", "inputs": {}}}, 422, "body_invalid"),
+        ({"url": "/runs", "json": {"flow": "squares", "timeout_s": -1}}, 422, "body_invalid"),
+        ({"url": "/runs", "json": {"flow": "squares", "timeout_s": 1e9}}, 422, "body_invalid"),
+        ({"url": "/runs", "json": {"flow": "triangles"}}, 404, "flow_not_defined"),
+        ({"url": "/runs", "json": {"flow": "squares", "input": {"m": 1}}}, 422, "input_invalid"),
+        ({"url": "/runs", "json": {"flow": "squares", "input": {"n": 1}, "key": ""}}, 422, "value_error"),
+        ({"url": "/runs", "json": {"flow": "squares", "input": {"n": "x" * 2_000_000}}}, 413, "body_too_large"),
+        ({"url": "/runs", "json": {"flow": "squares"}, "headers": {"Host": "evil.test"}}, 421, "wrong_host"),
+        ({"url": "/runs/a/cancel", "headers": {"Origin": "http://evil.test"}}, 403, "foreign_origin"),
+        ({"url": "/runs/nothing/cancel"}, 404, "run_not_found"),
+        ({"url": "/runs/nothing/signals/go"}, 404, "run_not_found"),
+        ({"url": "/triangles"}, 404, "no_route"),
+        ({"url": "/health"}, 405, "method_not_allowed"),
+        ({"url": "/runs?limit=0", "method": "GET"}, 422, "query_invalid"),
+        ({"url": "/runs?limit=many", "method": "GET"}, 422, "query_invalid"),
+        ({"url": "/runs?sort=up", "method": "GET"}, 422, "query_invalid"),
+        ({"url": "/runs?status=lost", "method": "GET"}, 422, "value_error"),
+        ({"url": "/runs?since=soon", "method": "GET"}, 422, "value_error"),
+        ({"url": "/events", "json": {"name": ""}}, 422, "value_error"),
+    ],
+)
+def test_a_bad_request_is_told_what_to_do(served: Service, request_: dict[str, Any], status: int, named: str) -> None:
+    found = served.client.request(**{"method": "POST", **request_})
+    assert code(found) == (status, named), found.text
+
+
+def test_a_run_of_what_is_not_defined_here_is_shown_and_not_continued(served: Service) -> None:
+    import ironflow_nb as iron
+    from ironflow_nb import flow
+
+    with iron.open(served.folder / ".ironflow" / "journal.db"):
+        foreign = flow(lambda: iron.wait_for("go"), name="foreign").start()
+        foreign.pause().wait()
+    assert served.run(foreign.id)["status"] == "paused"
+    assert code(served.client.post(f"/runs/{foreign.id}/resume")) == (409, "flow_not_defined")
+    assert code(served.client.post(f"/runs/{foreign.id}/fork")) == (409, "flow_not_defined")
+
+
+def test_a_graph_that_is_checked_is_not_defined_by_that(served: Service) -> None:
+    text = GRAPH.replace("shout", "stranger")
+    assert served.client.post("/graphs/validate", json={"source": text}).json()["valid"] is True
+    assert code(served.client.post("/runs", json={"flow": "stranger"})) == (404, "flow_not_defined")
+    wrong = served.client.post("/graphs/validate", json={"source": text.replace("transform", "transfrom")}).json()
+    assert [(each["path"], each["line"]) for each in wrong["findings"]] == [("nodes[0].transfrom", 4)]
+    path = str(served.folder / "shout.yaml")
+    assert served.client.post("/graphs/validate", json={"source": path}).json()["valid"] is False
+    assert served.client.post("/graphs/validate", json={"source": "a: [b"}).json()["valid"] is False
+
+
+def test_what_is_defined_is_listed(served: Service) -> None:
+    found = {each["name"]: each for each in served.client.get("/flows").json()["flows"]}
+    assert (found["squares"]["call"], found["squares"]["description"]) == ("squares(n: int)", "Square some numbers.")
+    assert found["ordered"]["events"] == ["order.placed"]
+    assert found["shout"]["kind"] == "graph"
+    assert "http" in {each["kind"] for each in served.client.get("/nodes").json()["nodes"]}
+    for name in ("schedules", "lanes", "breakers"):
+        assert served.client.get(f"/{name}").json() == {name: []}
+
+
+def test_the_document_and_the_page_have_every_route(served: Service) -> None:
+    paths = served.client.get("/openapi.json").json()["paths"]
+    routes = {f"{method.upper()} {path}" for path, of_path in paths.items() for method in of_path}
+    told = set(re.findall(r"`([A-Z]+ /[^` ?]*)", PAGE.read_text()))
+    assert routes == told
+    for path, of_path in paths.items():
+        for method, operation in of_path.items():
+            found = served.client.request(method.upper(), path.replace("{", "").replace("}", ""))
+            assert found.status_code != 500, (method, path)
+            assert operation["description"].startswith("In Python: ")
+
+
+def test_the_health_is_told(served: Service) -> None:
+    assert served.client.get("/health").json()["status"] == "ok"
