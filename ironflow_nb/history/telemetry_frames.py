@@ -46,6 +46,8 @@ def metrics(
     engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
         select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        if run is None and limit is None:
+            select = replace(select, run_ids=reader.extension(TelemetryReader).measured_runs())
         runs = skip_damaged(reader.runs, replace(select, name=select.run_name, run_name=None))
         order = {row.run_id: number for number, row in enumerate(runs)}
         found = reader.extension(TelemetryReader).metrics(list(order))

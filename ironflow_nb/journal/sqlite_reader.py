@@ -15,6 +15,7 @@ from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.core.wait_rules import WaitKind
 from ironflow_nb.errors import JournalCorrupt, ValueUnreadable
 from ironflow_nb.journal import sqlite_lanes
@@ -100,11 +101,12 @@ class SqliteReader:
             where += f" AND {unindexed}started_at >= :since"
         if select.kind is not None:
             where += " AND kind = :kind"
+        is_by_status = _is_by_status(select)
         if select.name is not None:
-            where += self._has_name("name", select.name, select, given)
+            where += self._has_name("+name" if is_by_status else "name", select.name, select, given)
         if select.statuses is not None:
-            unindexed = "" if len(select.statuses) == 1 else unindexed
-            where += f" AND {_is_one_of(f'{unindexed}status', select.statuses, 'statuses')}"
+            status = "status" if is_by_status else "+status"
+            where += f" AND {_is_one_of(status, select.statuses, 'statuses')}"
         rest = f"WHERE {where} ORDER BY {_row_order(select, 'runs')} DESC LIMIT :limit"
         return _sound(sql.RUNS.find(self._connection, rest, given))
 
@@ -463,6 +465,14 @@ def _began_before(select: Select, table: str) -> str:
     """Return the condition that runs began before another one."""
     is_before = f" AND {table}.rowid < (SELECT o.rowid FROM runs o WHERE o.run_id = :older_than)"
     return "" if select.older_than is None else is_before
+
+
+def _is_by_status(select: Select) -> bool:
+    """Return True if the runs are found by the index of statuses. Most runs of a long history are completed."""
+    statuses = select.statuses
+    if statuses is None or (select.limit is not None and len(statuses) > 1):
+        return False
+    return select.name is None or RunStatus.COMPLETED not in statuses
 
 
 def _selects_one_run(select: Select) -> bool:

@@ -8,8 +8,9 @@ from contextlib import closing
 
 from ironflow_nb.errors import JournalBusy, JournalError, JournalFull, JournalReadOnly
 from ironflow_nb.execution import REGISTRY, Engine
-from ironflow_nb.journal.sqlite_file import connect
+from ironflow_nb.journal.sqlite_file import open_writer
 from ironflow_nb.journal.sqlite_journal import SqliteJournal, translated
+from ironflow_nb.journal.write_ahead_log import WriteAheadLog
 from ironflow_nb.values.private_files import register_journal
 
 
@@ -51,9 +52,10 @@ def vacuum(*, engine: Engine | None = None) -> int:
 def _write_anew(journal: SqliteJournal) -> None:
     journal.close()  # it opens the file again at its next use
     try:
-        with translated(journal.path), closing(connect(journal.path, "mode=rw")) as connection:
+        # A connection that writes as that of an engine does: others may begin to write as soon as this one has.
+        with translated(journal.path), closing(open_writer(journal.path)) as connection:
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # until then all of the file lies in the log
+            WriteAheadLog(connection, journal.path).write_back(connection, 0)  # until then all lies in the log
     finally:
         register_journal(journal)
 

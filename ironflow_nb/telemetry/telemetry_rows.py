@@ -119,6 +119,10 @@ class TelemetryReader:
             for name, index, attempt, number, at, stream, level, text in self._connection.execute(_LOGS, (run_id,))
         ]
 
+    def measured_runs(self) -> list[RunId]:
+        """Return the runs that have metrics."""
+        return [run_id for (run_id,) in self._connection.execute("SELECT DISTINCT run_id FROM metrics")]
+
     def metrics(self, run_ids: Collection[str]) -> list[tuple[RunId, MetricRow]]:
         """Return the metrics of the runs, by run and instant."""
         found = self._connection.execute(_METRICS, (json_list(run_ids),))

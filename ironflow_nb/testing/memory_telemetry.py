@@ -63,6 +63,10 @@ class MemoryTelemetry(TelemetryReader):
         """See the base class."""
         return [row for key, row in sorted(self._logs.items(), key=lambda pair: pair[0]) if key[0] == run_id]
 
+    def measured_runs(self) -> list[RunId]:
+        """See `TelemetryReader`."""
+        return list({key[0] for key in self._metrics})
+
     def metrics(self, run_ids: Collection[str]) -> list[tuple[RunId, MetricRow]]:
         """See the base class."""
         found = [(key, row) for key, row in self._metrics.items() if key[0] in run_ids]

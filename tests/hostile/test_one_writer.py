@@ -124,6 +124,31 @@ def test_the_log_is_written_back_only_while_the_connection_that_writes_keeps_oth
         assert id(statements[number][0]) not in writers
 
 
+def test_a_journal_is_written_anew_and_its_log_back_while_nobody_else_writes(
+    tmp_path: Path, new_lab: Callable[[Path], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    lab = new_lab(path)
+    mapped(200)
+    lab.engine.flush()
+    with closing(sqlite3.connect(path)) as reader:  # so that nothing is written back when a connection is closed
+        reader.execute("SELECT count(*) FROM runs").fetchone()
+        watch(monkeypatch)
+        iron.vacuum()
+        statements = list(STATEMENTS)
+        STATEMENTS.clear()
+        (writer,) = (connection for connection, text in statements if text == "VACUUM")
+        of_writer = [text for connection, text in statements if connection is writer]
+        assert "PRAGMA wal_autocheckpoint=0" in of_writer[: of_writer.index("VACUUM")]
+        (number,) = (n for n, (_, text) in enumerate(statements) if text.startswith("PRAGMA wal_checkpoint"))
+        assert statements[number][0] is not writer
+        assert [text for connection, text in statements[:number] if connection is writer][-1] == "BEGIN IMMEDIATE"
+        with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as without_log:
+            assert without_log.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert without_log.execute("SELECT count(*) FROM steps").fetchone() == (200,)
+    lab.engine.close()
+
+
 def test_a_log_is_not_written_back_while_somebody_else_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "journal.db"

@@ -90,6 +90,10 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         lambda reader: reader.runs(Select(limit=10)),
         lambda reader: reader.runs(Select(statuses=[RunStatus.COMPLETED], limit=10)),
         lambda reader: reader.runs(Select(statuses=OWNED | {RunStatus.INTERRUPTED}, since=0)),
+        lambda reader: reader.runs(Select(name="often", statuses=OWNED | {RunStatus.INTERRUPTED})),
+        lambda reader: reader.runs(Select(name="often", statuses=[RunStatus.FAILED], limit=10)),
+        lambda reader: reader.runs(Select(name="once", statuses=[RunStatus.COMPLETED], limit=10)),
+        lambda reader: reader.runs(Select(name="once", statuses=[RunStatus.COMPLETED, RunStatus.FAILED])),
         lambda reader: reader.runs(Select(run_prefix=ids()[1][:11])),
         lambda reader: reader.runs(Select(run_ids=[ids()[1], ids()[3]])),
         lambda reader: reader.steps(Select(limit=10)),
@@ -102,7 +106,7 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         lambda reader: reader.events(Select(run_name="lab.once", limit=10)),
         lambda reader: reader.events(Select(run_ids=[ids()[2]])),
     ],
-    ids=range(18),
+    ids=range(22),
 )
 def test_a_listing_takes_as_long_in_a_long_history(journals: tuple[Path, Path], ask: Ask) -> None:
     short, long = (n_instructions(path, ask) for path in journals)
