@@ -37,7 +37,7 @@ class BreakerRule(msgspec.Struct, frozen=True):
         """Check the numbers.
 
         Raises:
-            ValueError, TypeError: one is out of its range, or no number.
+            ValueError, TypeError: a number is out of its range, or is not a number.
         """
         a_name(self.name)
         if type(self.failures) is not int or not 1 <= self.failures <= MOST_FAILURES:
@@ -70,9 +70,10 @@ def a_breaker(given: object) -> BreakerRule | None:
 
 
 class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
-    """A breaker in the journal. While it is open, and its time is over, the `probe` of its owner is the one attempt.
+    """The recorded state of a breaker. When its open time is over, one attempt may begin: the `probe` of `probe_owner`.
 
-    `n_failed` are the failures in a row. `owner` has asked last, with these numbers.
+    `n_failed` counts the failures in a row. `owner` is the process that asked last; the numbers are those that it asked
+    with.
     """
 
     name: str
@@ -86,21 +87,21 @@ class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: int = 0
 
     def status(self, now: int) -> BreakerStatus:
-        """Return what it does now."""
+        """Return what the breaker does with attempts now."""
         if self.opened_at is None:
             return BreakerStatus.CLOSED
         return BreakerStatus.OPEN if self.left_s(now) > 0 else BreakerStatus.HALF_OPEN
 
     def left_s(self, now: int) -> float:
-        """Return for how many seconds it is still open; a clock that was set back prolongs it by no more than that."""
+        """Return the seconds until it may be probed; at most `open_s`, even if the clock was set back."""
         return 0.0 if self.opened_at is None else min(self.opened_at / 1e6 + self.open_s - now / 1e6, self.open_s)
 
     def probed(self, probe: str, now: int) -> BreakerState:
-        """Return it with the one attempt that decides."""
+        """Return the breaker with the attempt that probes it."""
         return replace(self, probe=probe, probe_owner=self.owner, changed_at=now)
 
     def failed(self, attempt: str, now: int) -> BreakerState:
-        """Return it after an attempt failed. While it is open, only the probe says something about it."""
+        """Return the breaker after an attempt failed. While it is open, only the failure of the probe counts."""
         if self.opened_at is not None:
             if self.probe != attempt:
                 return self
@@ -112,7 +113,7 @@ class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, n_failed=n_failed, opened_at=opened_at, changed_at=now)
 
     def succeeded(self, attempt: str, now: int) -> BreakerState:
-        """Return it after an attempt succeeded."""
+        """Return the breaker after an attempt succeeded."""
         if self.opened_at is not None and self.probe != attempt:
             return self
         if self.opened_at is None and not self.n_failed:
@@ -120,19 +121,19 @@ class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
         return self.closed(now)
 
     def dropped(self, attempt: str) -> BreakerState:
-        """Return it after an attempt ended that says nothing, or that did not begin: another one may be the probe."""
+        """Return the breaker after an attempt that never began, or whose end says nothing: another one may probe."""
         return replace(self, probe=None, probe_owner=None) if self.probe == attempt else self
 
     def closed(self, now: int) -> BreakerState:
-        """Return it closed."""
+        """Return the closed breaker."""
         return replace(self, n_failed=0, opened_at=None, probe=None, probe_owner=None, changed_at=now)
 
 
 def asked_with(state: BreakerState | None, rule: BreakerRule, owner: str, now: int) -> BreakerState:
-    """Return the breaker as an owner meets it who asks with these numbers, which are those of its cell now."""
+    """Return the breaker for an owner that asks with the numbers of `rule`; a cell may have defined new ones."""
     open_s = seconds(rule.open_s)
     if state is None:
         return BreakerState(name=rule.name, failures=rule.failures, open_s=open_s, owner=owner, changed_at=now)
-    # It opened in what is the future now: the clock was set back. It is open from now on, which its next reader finds.
+    # The clock was set back, so the opening lies in the future: the breaker is open from now on.
     opened_at = None if state.opened_at is None else min(state.opened_at, now)
     return replace(state, failures=rule.failures, open_s=open_s, owner=owner, opened_at=opened_at)

@@ -26,7 +26,7 @@ class FinishedCall(msgspec.Struct, frozen=True):
 
 
 def dependents(calls: Iterable[FinishedCall], edited: Collection[StepRef]) -> dict[StepRef, tuple[str, StepRef]]:
-    """Return the steps that depend on an edited one, each with its argument and the step whose result that has.
+    """Return the steps that depend on an edited one, each with the argument and the step whose result that argument is.
 
     `calls` are in the order of their beginnings. A result that is recorded as a part of a larger value that is stored
     elsewhere is not seen; an equal one that came from elsewhere is taken for it.

@@ -31,7 +31,7 @@ def seconds(duration: Duration) -> float:
 
 
 def wait_limit_s(timeout_s: Duration | None) -> float | None:
-    """Return how many seconds to wait at most, None for any time; of a negative number, nothing is left.
+    """Return the maximal number of seconds to wait, None without a limit; a negative number becomes 0.
 
     Raises:
         ValueError, TypeError: it is no duration.
@@ -80,7 +80,7 @@ def instant_of(at: datetime, option: str = "at=") -> int:
     """Return a datetime as microseconds UTC.
 
     Raises:
-        ValueError, TypeError: it is no datetime, one without a zone, or one that UTC has no date for.
+        ValueError, TypeError: it is not a datetime, has no zone, or has no date in UTC.
     """
     if not isinstance(at, datetime):
         raise TypeError(f"{option} takes a datetime, not {at!r}")

@@ -58,5 +58,5 @@ def decode_event(type_name: str, data: str) -> RunEvent:
 
 
 def decode_as(kind: type[E], data: str) -> E:
-    """Return the event of that kind, which is not a decider's own; see `decode_event`."""
+    """Return the event of that class, which is not the event of a decider; see `decode_event`."""
     return cast("E", decode_event(kind.__name__, data))

@@ -241,7 +241,7 @@ class StepSkipped(StepChange, frozen=True):
 
 
 class ItemsCounted(NoteEvent, frozen=True):
-    """The number of items of a map or loop of a step is known. The latest event on the n-th of a branch counts."""
+    """The number of items of a map or loop is known. Of several such events for one map or loop the latest counts."""
 
     name: str
     n_items: int
@@ -260,8 +260,8 @@ class StepDiscarded(NoteEvent, frozen=True):
 class SignalReceived(RunChange, frozen=True):
     """A signal was delivered to the run; `payload` is the id of its value.
 
-    Of an answer to a question it also says who sent it and when, microseconds UTC. One that `is_refused` does not fit
-    the question, and its wait goes on.
+    For an answer to a question, the event also says who sent it and when (microseconds UTC). An answer that
+    `is_refused` does not fit the question, and the wait goes on.
     """
 
     name: str

@@ -23,7 +23,7 @@ ValueId = NewType("ValueId", bytes)
 
 RUN_ID_LENGTH: Final = 12
 ID_SHOWN: Final = 6
-"""Characters of a run's id that are shown. In one of 2,000 journals with 1,000 runs two runs share them."""
+"""The number of shown characters of a run's id. Among 1,000 runs, the probability that two share them is 1 in 2,000."""
 RUN_ID_ENTROPY_BYTES: Final = 8
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 # Crockford's rules for reading characters that look alike.

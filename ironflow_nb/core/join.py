@@ -31,9 +31,10 @@ class OnRerun(StrEnum):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """A new run begins: `after` a completed run of an equal call, and with its finished steps if it `takes_over`.
+    """A new run begins.
 
-    `planned` is the plan for the steps of the completed run.
+    `after` is the completed run of an equal call, if there is one. A run that `takes_over` reuses the finished steps of
+    that one; `planned` is the plan for these steps.
     """
 
     because: str | None = None

@@ -13,7 +13,7 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.lanes import Demand, LaneKind, interval_us
 
 MOST_WAITING: Final = 100
-"""Of those who wait in one lane, no more are looked at at once; they are first in the order of asking."""
+"""The number of asks that wait in one lane and are examined together: the first ones in the order of asking."""
 
 LaneKey: TypeAlias = tuple[str, str]
 """The name of a lane, and a key; an empty one where the lane has none."""
@@ -51,7 +51,10 @@ class LanePlace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NextTurns(NamedTuple):
-    """The asks whose turn it is, in order; and in how many seconds it may be that of others: never by time alone."""
+    """The asks whose turn it is `now`, in order.
+
+    `after_s` has the seconds until each other ask may be next, infinite if it waits for a place.
+    """
 
     now: list[int]
     after_s: dict[int, float]
@@ -109,9 +112,10 @@ def taken(demand: Demand, next_at: int | None, now: int) -> int:
 
 
 def clamped(demand: Demand, next_at: int, now: int) -> int:
-    """Return the instant as it can be at most: a clock that was set back prolongs no wait beyond the longest one.
+    """Return `next_at`, but no later than the longest possible wait from now: the clock may have been set back.
 
-    That is so if the result is kept. Else each later look finds the longest wait again, until the old time has come.
+    The caller has to keep the result. Otherwise each later look finds the longest wait again, until the old time has
+    come.
     """
     assert demand.rate is not None
     return min(next_at, now + demand.burst * interval_us(demand.rate))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jmespath.parser import ParsedResult
 
 OWN_LANE: Final = "ironflow:"
-"""The names of the package's own lanes begin so."""
+"""The prefix of the names of the package's own lanes."""
 ALL_RUNS: Final = f"{OWN_LANE}runs"
 ALL_STEPS: Final = f"{OWN_LANE}steps"
 
@@ -33,7 +33,7 @@ class LaneKind(StrEnum):
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What one ask needs: a place in the lane of that name and key, one of `limit`, at that rate."""
+    """What one ask needs of the lane of that name and key: one of its `limit` places, at that rate."""
 
     lane: str
     key: str
@@ -130,7 +130,7 @@ class Lane(_Named, frozen=True, kw_only=True):
         """Return the key for a call with these arguments; `call` calls a function with them.
 
         Raises:
-            DefinitionError: there is none: it is null, no text or number, or its function raises.
+            DefinitionError: the key is null, or neither a text nor a number, or its function raises.
         """
         if self.key is None:
             return ""

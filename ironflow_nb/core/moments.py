@@ -78,7 +78,7 @@ def _local(microseconds: int) -> datetime:
 
 
 def _parsed(text: str, until: datetime) -> datetime:
-    """Return the instant; a time of day is the latest one that has been until then."""
+    """Return the instant; a time of day is its latest occurrence until then."""
     with suppress(ValueError):
         of_day = time.fromisoformat(text.strip())
         today = until.replace(tzinfo=None).date()

@@ -1,4 +1,4 @@
-"""Values of options: each is returned as it is used, or refused with what was given."""
+"""Checks of options: each function returns the checked value, or raises an error that shows what was given."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _EXECUTOR: Final = ("concurrent.futures._base", "Executor")
 
 
 def a_text(option: str, value: object) -> str:
-    """Return the text that an option is.
+    """Return the value of an option that is a text.
 
     Raises:
-        ValueError: it is none, an empty one, or one that no file can hold.
+        ValueError: it is not a text, is empty, or can't be encoded as UTF-8.
     """
     if not isinstance(value, str) or not value:
         raise ValueError(f"{option} is a text, not {value!r}")
@@ -29,10 +29,10 @@ def a_text(option: str, value: object) -> str:
 
 
 def a_name(value: object) -> str:
-    """Return the text that a name is.
+    """Return a name.
 
     Raises:
-        ValueError: it is none, or has a character that no line can show.
+        ValueError: it is not a text, or has a character that can't be printed.
     """
     name = a_text("name", value)
     if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
@@ -41,7 +41,7 @@ def a_name(value: object) -> str:
 
 
 def a_flag(option: str, value: object) -> bool:
-    """Return True or False, which an option is.
+    """Return the value of an option that is True or False.
 
     Raises:
         TypeError: it is something else.
@@ -52,12 +52,12 @@ def a_flag(option: str, value: object) -> bool:
 
 
 def is_executor(value: object) -> bool:
-    """Return True if it is an executor; a client of Dask, which has the same methods, is none."""
+    """Return True if it is an executor. A client of Dask has the same methods and is not one."""
     return any((kind.__module__, kind.__name__) == _EXECUTOR for kind in type(value).__mro__)
 
 
 def an_executor(value: Any) -> Any:
-    """Return the executor that an option is, or the function that makes one.
+    """Return the value of an option that is an executor, or a function that makes one.
 
     Raises:
         TypeError: it is neither.
@@ -71,10 +71,10 @@ def an_executor(value: Any) -> Any:
 
 
 def a_whole_number(option: str, value: object) -> int:
-    """Return the number that an option is.
+    """Return the value of an option that is a whole number.
 
     Raises:
-        TypeError: it is none, or has a fraction.
+        TypeError: it is not a number, or has a fraction.
     """
     if type(value) is not int:
         raise TypeError(f"{option} is a whole number, not {value!r}")
@@ -85,7 +85,7 @@ def a_limit(option: str, value: object) -> int:
     """Return the number of things that may be at work at once.
 
     Raises:
-        ValueError: it is no whole number from 1.
+        ValueError: it is not a whole number from 1.
     """
     number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
     if type(number) is not int or number < 1:
@@ -97,7 +97,7 @@ def one_of(kind: type[E], text: str, option: str) -> E:
     """Return the member of that value.
 
     Raises:
-        ValueError: there is none; the message tells those there are.
+        ValueError: no member has it; the message lists the members.
     """
     try:
         return kind(text)

@@ -188,7 +188,7 @@ class RecordedSteps:
         return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
 
     def _of_identity(self, identity: Digest) -> Sequence[RecordedStep]:
-        """Return the recorded steps of that identity. A replay whose calls all have their places asks for none."""
+        """Return the recorded steps of that identity. A replay without changes never needs them."""
         if self._by_identity is None:
             self._by_identity = {}
             for record in self._records.values():
@@ -233,7 +233,7 @@ class RecordedSteps:
         return len(stake), sum(stake)
 
     def _of_name(self, name: str) -> Iterable[RecordedStep]:
-        """Return the recorded steps of that name; asked for each name, it goes through all of them only once."""
+        """Return the recorded steps of that name. The first call makes an index for all names."""
         if self._by_name is None:
             self._by_name = {}
             for record in self._records.values():

@@ -17,7 +17,7 @@ _MOST_COUNTED: Final = 10_000
 """Of a cron expression at most this number of missed instants is counted; after that only the newest is looked for."""
 _WINDOWS_S: Final = (3600, 86400, 40 * 86400, 400 * 86400, 5000 * 86400)
 GRACE_OF_NONE_S: Final = 10.0
-"""How late an instant may be fired at most without catching up, unless the schedule says it."""
+"""The maximal delay of an instant if nothing is caught up, unless the schedule has a `grace_s`."""
 _FIELDS: Final = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _RANGES: Final = ("0 to 59", "0 to 59", "0 to 23", "1 to 31 or L", "1 to 12 or JAN to DEC", "0 to 7 or SUN to SAT")
 
@@ -93,7 +93,7 @@ def after_set_back(rule: ScheduleRule, begins_at: int, next_at: int, now: int) -
 
 
 class DueInstants(NamedTuple):
-    """The instant to fire now, None if that is none; the next one; and how many are missed for ever."""
+    """The instant to fire now or None, the next instant, and the number of instants that are missed for ever."""
 
     fired_at: int | None
     next_at: int | None
@@ -101,7 +101,7 @@ class DueInstants(NamedTuple):
 
 
 def due_instants(rule: ScheduleRule, begins_at: int, next_at: int, now: int) -> DueInstants:
-    """Return what is fired `now` of a schedule of which everything before `next_at` is done with."""
+    """Return the instants of a schedule that are due `now`. Everything before `next_at` was handled earlier."""
     oldest = next_at if rule.allowed_s is None else max(next_at, now - round(rule.allowed_s * 1e6))
     if rule.catch_up is CatchUp.ALL:
         n_missed, _ = _passed(rule, begins_at, next_at, oldest - 1)
@@ -159,7 +159,7 @@ def schedule_rule(
     """Return the rule that the options of a schedule make.
 
     Raises:
-        ValueError, TypeError: an option has a value that makes no rule, or several of them make one.
+        ValueError, TypeError: an option has an invalid value, or not exactly one of them gives the rule.
         ModuleNotFoundError: a cron expression needs the package cronsim.
     """
     given = [name for name, each in (("cron", cron), ("every_s", every_s), ("at", at)) if each is not None]
@@ -216,7 +216,7 @@ def _cron(cron: str) -> str:
     """Return the expression, checked.
 
     Raises:
-        ValueError: it is none; the message names the field.
+        ValueError: it is not a cron expression; the message names the field.
     """
     if not isinstance(cron, str):
         raise TypeError(f'a cron expression is a text such as "0 6 * * MON-FRI", not {cron!r}')
@@ -229,7 +229,7 @@ def _instants_of_cron(cron: str, tz: tzinfo, after: int) -> Iterator[int]:
     """Yield the instants after that one, in order.
 
     A daily time that a change of the clocks skips is fired right after the change; one that comes twice is fired once,
-    the first time. What is fired every few minutes or hours is fired by the time that passes.
+    the first time. An expression that fires every few minutes or hours counts the time that really passes.
     """
     try:
         from cronsim import CronSim, CronSimError

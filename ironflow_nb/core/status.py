@@ -82,7 +82,7 @@ class StepReason(_Word):
 
 
 class EndOfRun(_Word):
-    """How a continuation of a run ended, for those who want to be told; a closed list."""
+    """How a continuation of a run ended: the events of `iron.on`, a closed list."""
 
     COMPLETED = "run.completed"
     FAILED = "run.failed"

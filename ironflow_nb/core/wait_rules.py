@@ -22,7 +22,7 @@ ASK: Final = f"{OWN_PREFIX}ask"
 """The names under which waits are recorded."""
 
 QUESTIONS: Final = frozenset({APPROVE, ASK})
-"""The names of those that wait for a person."""
+"""The names of waits for a person."""
 
 
 EMIT: Final = f"{OWN_PREFIX}emit"
@@ -88,9 +88,10 @@ class WaitKind(StrEnum):
 
 
 class StartKind(StrEnum):
-    """What in the queue of work starts a run: a schedule, an emitted event, or the newest of several events.
+    """The kinds of items in the queue of work that do not belong to a run that goes on.
 
-    Or calls a function after the end of one.
+    A schedule, an emitted event, or the newest of several events starts a run. A notification calls a function after
+    the end of a run.
     """
 
     SCHEDULE = "schedule"
@@ -272,13 +273,13 @@ def after(now: int, duration_s: float) -> int:
 
 
 def time_limit(timeout_s: Duration | None) -> Callable[[int], int | None]:
-    """Return what gives the end of a wait from its beginning."""
+    """Return a function that gives the end of a wait for its beginning."""
     limit_s = math.inf if timeout_s is None else seconds(timeout_s)
     return lambda now: None if limit_s == math.inf else after(now, limit_s)
 
 
 def waited_words(wanted: Wanted, due_at: int | None) -> str:
-    """Return for what a wait is, and until when: the signals, or the instant at which a sleep ends."""
+    """Return in words what a wait waits for, and until when: its signals, or the instant at which a sleep ends."""
     if wanted.kind is WaitKind.SLEEP:
         return until(due_at).removeprefix(" until ")
     return f"{wanted}{until(due_at)}"

@@ -45,8 +45,8 @@ def open(  # noqa: A001 -- read as iron.open
         max_steps: the same for bodies of steps; by default ``IRONFLOW_MAX_CONCURRENT_TASKS``.
 
     Raises:
-        TypeError: the clock is none.
-        ValueError: there is no such durability, a number is none from 1, or `park_s` is no duration.
+        TypeError: `clock` is not a clock.
+        ValueError: there is no such durability, a limit is not a whole number from 1, or `park_s` is not a duration.
     """
     return make_engine(
         path,

@@ -1,4 +1,4 @@
-"""The engine's one thread of its own: commits what nobody waits for, and shows that the engine lives."""
+"""The background thread of an engine: it commits what no caller waits for, and renews the lease of the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ironflow_nb.journal.ports import Signal
 
 FLUSH_S: Final = 0.05
 RESTS_AFTER: Final = 20
-"""Ticks without a run after which the worker rests."""
+"""The number of ticks without a run after which the thread rests."""
 
 
 PARK_S: Final = 60.0
@@ -31,7 +31,7 @@ N_HELD: Final = 100
 
 
 LOOK_TICKS: Final = 20
-"""The ticks after which those who wait in lanes look, though nothing was committed: a process may have died."""
+"""The number of ticks after which lanes are examined although nothing was committed: a process may have died."""
 
 
 class LooksForWaits(Protocol):
@@ -70,7 +70,7 @@ class BackgroundThread:
         self._token = -1
         self._park_s = park_s
         self._is_watching = False
-        self._n_ticks = 0  # by which parking is timed: the time of a clock may pass at once
+        self._n_ticks = 0  # parking is timed by ticks: a simulated clock may jump
         self._is_new = True
         self._lock = threads.lock()
 
@@ -119,12 +119,13 @@ class BackgroundThread:
             with self._lock:
                 n_idle = 0 if self._sessions or self._is_watching else n_idle + 1
                 self._is_resting = n_idle > RESTS_AFTER
-            # What rests is woken by a run that begins, and leaves that run's first events to its first step.
+            # A run that begins wakes the resting thread. The first events of that run are committed with its first
+            # step.
             if not self._wakeup.take(None if self._is_resting else FLUSH_S):
                 self._tick()
 
     def _read_signals(self) -> None:
-        """Pass on what other engines ask; that any of them has written something costs no query to know."""
+        """Deliver the signals of other engines. Whether another engine has committed is known without a query."""
         token = self._access.change_token() if self._sessions or self._is_watching else self._token
         if token == self._token:
             return
@@ -188,7 +189,7 @@ class BackgroundThread:
                 park(session)
 
     def _look_at_lanes(self) -> None:
-        """Have those who wait in lanes take places that other processes have given back, or left by their deaths."""
+        """Take places in lanes that other processes have given back, or have left when they died."""
         is_due = self._is_new or self._lanes.is_any_due or self._n_ticks - self._looked_at_lanes >= LOOK_TICKS
         if self._lanes.has_left or (self._lanes.is_waited_for and is_due):
             self._looked_at_lanes = self._n_ticks
@@ -211,7 +212,7 @@ class BackgroundThread:
             self._is_watching, self._is_new = True, self._is_new or found
 
     def _try(self, activity: str, act: Callable[[], None]) -> None:
-        """Do one thing; an error of any kind leaves the thread alive, for everything else rests on it."""
+        """Do one thing; after an error of any kind the thread goes on, because all else depends on it."""
         try:
             act()
         except IronflowError as error:

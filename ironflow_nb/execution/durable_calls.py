@@ -1,4 +1,4 @@
-"""What a style does inside of a run: calls, submissions, records, branches and waits, at the place of the calling code.
+"""The calls by which styles act in a run: steps, submissions, records, branches and waits of the calling code.
 
 Flows, graphs and durable cells perform steps through this module, and never through `Session`.
 """
@@ -45,14 +45,14 @@ _START: Final = StepSpec(
 def submit(
     context: RunContext, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_limited: bool = True
 ) -> Submission:
-    """Begin a call beside the flow; a limited one waits while many others run."""
+    """Begin a call beside the flow. A limited call waits while many others run."""
     return Submission(context, context.resolve(spec, args, kwargs), is_limited=is_limited)
 
 
 def record(
     context: RunContext, spec: StepSpec, arguments: Mapping[str, Any], make: Callable[[], Any], *, is_seen: bool
 ) -> Any:
-    """Return what is recorded of the call, or what `make` gives; that is added to the next commit.
+    """Return the recorded result of the call. Without one, call `make` and add its result to the next commit.
 
     It is committed before the next body begins, if it `is_seen` by the flow and can't be made again.
     """
@@ -117,7 +117,7 @@ def recorded_run_id(context: RunContext, kind: str, name: str, arguments: Mappin
 
 
 def refuse_secrets(what: str, value: object) -> None:
-    """Check that what the calling code leaves in the journal beside its run has no secret of the run.
+    """Check that a value has no secret of the run; the calling code stores it outside of its run.
 
     Raises:
         ValueNotStorable: it has one.
@@ -143,9 +143,10 @@ def entered(context: RunContext) -> Iterator[None]:
 
 
 def wait_for(context: RunContext, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-    """Drive the run in the calling thread until `is_done`, or return False after `timeout_s`.
+    """Drive the run in the calling thread until `is_done`; return False after `timeout_s`.
 
-    What makes it so wakes the run, if it is not an attempt or a branch. A run is not parked before its time is up.
+    Anything but an attempt or a branch that changes `is_done` has to call `wake`. The run is not parked before the time
+    is up.
     """
     session = context.session
     with nullcontext() if timeout_s is None else session.beside.timed():
@@ -202,7 +203,7 @@ def count_items(context: RunContext, name: str, n_items: int) -> None:
 
 
 def commit_seen() -> None:
-    """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
+    """Commit recorded results that the flow has seen, before something that outlives the process depends on them."""
     scope = SCOPE.get()
     if scope is not None and scope.step is None and scope.session.writer.is_seen:
         scope.session.flush()

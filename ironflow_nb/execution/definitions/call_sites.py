@@ -19,7 +19,7 @@ Sites = Mapping[int, str]
 """The site of each instruction that ends a call, by its offset."""
 
 _OF_LOOP: Final[Sites] = MappingProxyType({})
-"""Of the code in which an event loop runs what is ready."""
+"""The sites of the code in which an event loop runs its callbacks."""
 _NOT_READ: Final[Sites] = MappingProxyType({})
 
 
@@ -61,7 +61,7 @@ class CallSites:
             if in_helper is _NOT_READ:
                 in_helper = self._read_helper(frame)
             if in_helper is _OF_LOOP:
-                break  # those who run the loop have not called what it runs
+                break  # the code that runs the loop has not called what the loop runs
             if in_helper is not None and code is not passed:  # of a helper that calls itself the innermost call counts
                 number = in_helper.get(frame.f_lasti)
                 inner, passed = (f".{number}{inner}", code) if number else (inner, passed)
@@ -139,7 +139,7 @@ def _defined_as(code: CodeType, names: Mapping[str, Any]) -> Callable[..., Any] 
 
 
 def definition_prefix(definition_id: Digest) -> str:
-    """Return what call sites say of the definition."""
+    """Return the prefix by which call sites name the definition."""
     return definition_id.hex()[:8]
 
 
@@ -185,4 +185,4 @@ def _with_inner(code: CodeType) -> Iterator[CodeType]:
 
 
 NOWHERE: Final = CallSites(None, Digest(b""))
-"""Of what has no source in which steps are called."""
+"""The call sites of a definition without a source."""

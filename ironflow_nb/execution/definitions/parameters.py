@@ -1,4 +1,4 @@
-"""Calls as arguments by name: bound to the signature, with defaults, closure data included."""
+"""The arguments of a call by name: bound to the signature, with defaults and the data of closures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CODE_TYPES: Final = (
 
 
 CLOSURE: Final = "<closure> "
-"""Stands before the names of what a function closes over, or is bound to, among its arguments."""
+"""The prefix of the names of closure data, and of the object that a method is bound to, among the arguments."""
 
 
 class _Written:

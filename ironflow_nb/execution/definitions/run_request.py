@@ -35,7 +35,7 @@ class RejoinedBy(Enum):
 
 
 class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a definition wants its runs to be begun and continued."""
+    """How the runs of a definition begin and continue; see `flow`."""
 
     on_rerun: OnRerun = OnRerun.CONTINUE
     continue_within_s: float = 7 * 86400.0
@@ -52,7 +52,7 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
 
     def rejoined_by(self, *, joins: bool) -> RejoinedBy:
-        """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
+        """Return what continues a run of this policy; `joins` if an equal call joins an unfinished run."""
         if self.key is not None:
             return RejoinedBy.CALL
         is_new = self.fresh or self.on_rerun is OnRerun.NEW
@@ -72,7 +72,7 @@ class GivenResult(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """Of which run a new one is a fork, from which position of the journal, and the results that it has by hand."""
+    """The run that a new one is a fork of, the position at which it leaves that run, and its results by hand."""
 
     run: RunRow
     position: int

@@ -81,7 +81,7 @@ class StepSpec:
         parameters: Parameters | None = None,
         variant: str = "",
     ) -> None:
-        """Read what can be read of the function now; its code is read at the first call.
+        """Check the function and the options now; the code is read at the first call.
 
         `code` and `parameters` are given where the function only performs what something else defines, and `variant`
         where several such things act under one name, side by side.
@@ -100,7 +100,7 @@ class StepSpec:
         self.runs_apart = self.limits is not NO_LIMITS or self.executor is not None
         self.overlaps = a_flag("overlap", options.overlap)
         self.timeout_error: Callable[[str], StepTimeout] = StepTimeout
-        self.grace_s = 0.0  # so much later a body is given up that is to end by itself when its time is up
+        self.grace_s = 0.0  # the extra time of a body that ends by itself when its time is up
         self.cache_s = _cache_s(options)
         self.lane = a_lane(options.lane)
         self.breaker = a_breaker(options.breaker)
@@ -190,7 +190,7 @@ class Undo(msgspec.Struct, frozen=True):
 
 
 def undo_spec(undo: object) -> StepSpec:
-    """Return the step that a function is performed as which undoes something; a step is its own.
+    """Return the step of an undo: that of a step, or a new one for a plain function.
 
     Raises:
         DefinitionError: it is no function, or a flow, or has an option that no undo can have.
