@@ -32,7 +32,7 @@ def a_name(value: object) -> str:
     """Return a name.
 
     Raises:
-        ValueError: it is not a text, or has a character that can't be printed.
+        ValueError: it is not a text, or has a control character.
     """
     name = a_text("name", value)
     if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):

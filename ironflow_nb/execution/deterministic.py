@@ -1,4 +1,4 @@
-"""Plain calls that are recorded: the time, an id and chance, which would differ each time a flow runs.
+"""Recorded calls for the values that would differ each time a flow runs: the time, ids and random numbers.
 
 A replay gets what the first run got. They are written in the next commit, so they cost no wait of their own: the next
 body commits them before it begins, for it may act on them.
@@ -38,7 +38,7 @@ def _random(access: JournalAccess) -> float:
     return (int.from_bytes(access.entropy(8), "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
 
 
-# A new version of the package may write them in another way; what they once gave stays.
+# Other code in a new version of the package changes no recorded value.
 _OPTIONS: Final = StepOptions(on_change=OnChange.KEEP)
 _NOW: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}now", options=_OPTIONS)
 _UUID4: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}uuid4", options=_OPTIONS)
@@ -46,17 +46,17 @@ _RANDOM: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}random", options=_OPT
 
 
 def now() -> datetime:
-    """Return the time, aware, in UTC; in a flow the one that the first run got."""
+    """Return the time, an aware datetime in UTC. In a flow it is recorded, and a replay returns the same."""
     return _recorded(_NOW, _now)  # type: ignore[no-any-return]
 
 
 def uuid4() -> UUID:
-    """Return a random id; in a flow the one that the first run got."""
+    """Return a random id. In a flow it is recorded, and a replay returns the same."""
     return _recorded(_UUID4, _uuid4)  # type: ignore[no-any-return]
 
 
 def random() -> float:
-    """Return a random number from 0 up to but not including 1; in a flow the one that the first run got."""
+    """Return a random number from 0, but below 1. In a flow it is recorded, and a replay returns the same."""
     return _recorded(_RANDOM, _random)  # type: ignore[no-any-return]
 
 

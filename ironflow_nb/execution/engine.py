@@ -67,7 +67,7 @@ class Engine:
     ) -> None:
         self.threads = threads or SystemThreads()
         self.access = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
-        """Writes go through it: it holds the lock of the journal."""
+        """All writes go through this access, which holds the lock of the journal."""
         self.journal = journal
         self.clock, self.entropy = self.access.clock, entropy
         self.codecs, self.digester, self.signer = self.access.values, self.access.digester, self.access.signer
@@ -85,7 +85,7 @@ class Engine:
         self.execution = execution or CellExecution(self.access.owner, lambda: entropy(6).hex(), self.threads.is_main)
         self.is_interactive = is_interactive
         self.is_worker = False
-        """Whether the runs that begin in this process are detached: if it dies, another worker continues them."""
+        """Whether runs that begin in this process are detached: if it dies, another worker continues them."""
         self.waking: dict[RunId, int] = {}
         """The runs that are being continued without a call of the user, and how many owners died on each in a row."""
         self.refused: set[RunId] = set()
@@ -147,7 +147,7 @@ class Engine:
                     session.flush()
 
     def _leave_out(self, session: Session) -> None:
-        """Commit no more of a session that is over or only queued: of thousands of these each start would ask each."""
+        """Stop asking a session that is over or only queued: a start asks all others, and there may be thousands."""
         if self._at_work.get(session.run_id) is session:
             del self._at_work[session.run_id]
         if not session.is_only_queued and self.sessions.get(session.run_id) is session:
@@ -155,7 +155,7 @@ class Engine:
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Read the journal at one moment, in which everything that this process has begun is there."""
+        """Read the journal at one moment; everything that this process has begun is committed first."""
         with suppress(IronflowError):  # what can't be written now is no reason not to read
             self.flush()
         with self.access.journal.reading() as reader:
@@ -180,11 +180,11 @@ class Engine:
         finally:
             with self._lock:
                 self._continued[run_id] -= 1
-                self._continued += Counter()  # drops what is zero
+                self._continued += Counter()  # removes counts of zero
 
     @contextmanager
     def waking_up(self, run_id: RunId, n_deaths: int = 0) -> Iterator[None]:
-        """Note that this process continues the run without a call of the user: a detached one stays detached."""
+        """Note that this process continues the run without a call of the user. A detached run stays detached."""
         self.waking[run_id] = n_deaths
         try:
             yield
@@ -254,7 +254,7 @@ class Engine:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End: no new step, what is finished is committed, open runs are interrupted, the journal is given back.
+        """Close the engine: nothing new begins, finished results are committed, open runs are interrupted.
 
         Bodies that are running are not waited for.
         """
@@ -308,7 +308,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         """Make this the current engine of the calling context; the last ``with`` that ends closes it."""
-        self._entered.append(None)  # which no lock has to guard
+        self._entered.append(None)  # no lock guards it
         _AROUND.set((*_AROUND.get(), CURRENT.get()))
         CURRENT.set(self)
         return self

@@ -1,4 +1,4 @@
-"""What a body or a flow says of itself while it goes on: how many items are done, and measured values."""
+"""Reports of a running body or flow: its progress, and measured values."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def progress(iterable: Any, *, total: int | None = None) -> Any:
     count = ItemCount(_total(iterable, total))
     if scope is None or scope.is_in_worker:
         return iterable
-    if is_async and is_plain:  # as a map is: who can await does
+    if is_async and is_plain:  # such as a map: where the caller can await, it does
         is_async = scope.is_on_loop()
     return _counted_async(iterable, scope, count) if is_async else _counted(iterable, scope, count)
 
 
 def _total(iterable: Any, total: object) -> int | None:
     if total is None:
-        if hasattr(type(iterable), "__ironflow_list__"):  # of a map, whose length waits for its end
+        if hasattr(type(iterable), "__ironflow_list__"):  # the length of a map is known at its end only
             return None
         return len(iterable) if hasattr(type(iterable), "__len__") else None
     try:
@@ -93,7 +93,7 @@ def metric(name: str, value: Any) -> None:
 
     Raises:
         TypeError: the value is no number.
-        ValueError: the name is none, or the number is larger than any float.
+        ValueError: the name is not a name, or the number is larger than any float.
     """
     checked, number = a_name(name), _number(name, value)
     scope = SCOPE.get()

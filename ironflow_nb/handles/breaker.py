@@ -1,4 +1,4 @@
-"""Circuit breakers: what many steps call and what may be down is left alone for a while after failures."""
+"""Circuit breakers: after failures, a service that many steps call is not called for a while."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Breaker(BreakerRule, frozen=True):
 
     After `failures` attempts in a row that failed it is open for `open_s` seconds: attempts do not begin, they wait,
     and nothing fails because of it. Then one attempt begins, over all processes on the journal, and decides: if it
-    succeeds all others begin, if it fails the breaker is open again. An error that says that another try would come to
-    the same, as `NotRetryable`, is no failure of what is called. `breakers` lists them.
+    succeeds all others begin, if it fails the breaker is open again. An error after which another try makes no sense,
+    such as `NotRetryable`, does not count as a failure of the service. `breakers` lists them.
     """
 
     @property
     def status(self) -> BreakerStatus:
-        """What it does now with attempts."""
+        """Whether it lets attempts begin now."""
         engine = REGISTRY.engine()
         with engine.reading() as reader:
             state = breakers_of(reader).breaker(self.name)
         return BreakerStatus.CLOSED if state is None else state.status(engine.clock.now())
 
     def reset(self) -> None:
-        """Close it: who waits for it begins, in this process and in others within a second."""
+        """Close it. Waiting attempts begin, those in other processes within a second."""
         engine = REGISTRY.engine()
 
         def act(reader: Reader) -> Sequence[RunCommit]:

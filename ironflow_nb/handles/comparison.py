@@ -44,7 +44,7 @@ COLUMNS: Final = {
 _ARGUMENT, _STEP, _RESULT = "argument", "step", "result"
 _MATRIX: Final = {"what": TEXT, "name": TEXT, "change": TEXT}
 _N_READ: Final = 200
-"""The values that are read to say where they differ; of others it is only said that they do."""
+"""The number of values that are read to describe their differences; others are only shown as different."""
 _N_IN_CELL: Final = 3
 _TEXT_OPTIONS: Final = ("display.max_columns", None, "display.width", 160, "display.max_colwidth", 40)
 
@@ -52,7 +52,7 @@ _ComparedParts: TypeAlias = "Mapping[tuple[str, str], _ComparedPart]"
 
 
 class _ComparedPart(NamedTuple):
-    """What one run has in one row. It is equal to another one if all `parts` are; `read` returns the whole value."""
+    """The part of one run in one row. Two are equal if all their `parts` are; `read` returns the whole value."""
 
     shown: str | None
     parts: Mapping[str, object]

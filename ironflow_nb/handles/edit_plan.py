@@ -43,7 +43,7 @@ def planned_with(
 
 
 def _words(reader: Reader, row: StepRow, stored: StoredValue) -> str:
-    """Return what the step gave or how it failed, and what it would give."""
+    """Return in words the recorded result or failure of the step, and its result by hand."""
     old_id = row.output_id or row.error_id
     old = None if old_id is None else reader.values([old_id], of=[row.row_key], content_limit=CONTENT_LIMIT).get(old_id)
     before = row.status.value if old is None else preview(old)

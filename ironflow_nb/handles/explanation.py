@@ -216,9 +216,9 @@ class VolatileArguments:
         self._seen: set[str] = set()
 
     def __call__(self, name: str, arguments: Mapping[str, Any], is_first: bool) -> None:  # noqa: FBT001 -- a callback
-        """Print advice if the call differs from the recorded one only by values that differ each time.
+        """Print advice if the call differs from the recorded one only by values that are different each time.
 
-        `is_first` means that all steps before it were reused: one of them may have changed a differing list in place.
+        `is_first` means that all steps before it were reused, so one of them may have changed a list in place.
         """
         if name in self._seen:
             return

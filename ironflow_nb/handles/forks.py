@@ -56,7 +56,7 @@ def begin_fork(
 
 
 def _refuse_unknown(reader: Reader, moment: Snapshot) -> None:
-    """Refuse a moment in which something that runs once was at work, and whose outcome is not known by now either."""
+    """Refuse a moment at which a step that runs once was running, if its outcome is still unknown."""
     begun = moment.steps_of(StepStatus.UNKNOWN)
     now = reader.steps(Select(run_ids=[moment.run_id])) if begun else []
     for ref in begun - {row.step for row in now if row.status is StepStatus.COMPLETED}:

@@ -26,7 +26,7 @@ from ironflow_nb.values.failures import store_failure
 F = TypeVar("F", bound=Callable[[Run[Any]], object])
 
 LEASE_S: Final = 300.0
-"""So long one call may take until another process makes it, too."""
+"""The seconds that one call may take before another process makes it, too."""
 
 
 def on(event: str, *, name: str | None = None) -> Callable[[F], F]:

@@ -230,7 +230,7 @@ def _of_family(engine: Engine, reader: Reader, run_id: RunId) -> list[OpenQuesti
 
 
 def sent_answer(engine: Engine, asked: OpenQuestion, value: object) -> Any:
-    """Return the answer in the form in which it is sent.
+    """Return the answer in the form in which it is sent to the run.
 
     Raises:
         InputInvalid: it does not fit.

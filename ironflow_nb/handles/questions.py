@@ -1,8 +1,8 @@
 """Questions to people: which answers fit, in which form they are sent, and how a typed text is read.
 
-Who answers may be in another process, which knows of the question what is recorded: the values to choose from, or the
-JSON schema of the type. So an answer is sent as plain values. The process of the flow makes the type of them, and
-checks them again.
+An answer may come from another process, which knows only the recorded form of the question: the values to choose from,
+or the JSON schema of the type. So an answer is sent as plain values. The process of the flow converts them to the type
+and checks them again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Answer(Protocol):
 
     @property
     def hint(self) -> str | None:
-        """What a person can type; None if nothing that can be typed fits."""
+        """What a person can type; None if no typed text can fit."""
 
     @property
     def example(self) -> str:
-        """The text of an expression that fits, or of the place for one."""
+        """An expression for a fitting answer, or a placeholder for one."""
 
     def sent(self, value: object) -> Any:
         """Return the answer in the form in which it is sent.

@@ -1,4 +1,4 @@
-"""What is recorded of a run, as its handle shows it: steps, events, values, logs, pictures, past states."""
+"""The recorded part of the handle of a run: steps, events, values, logs, pictures, past states."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _recorded(engine: Engine, run_id: RunId, make: MakeEdit) -> PendingEvent:
             continue
         try:
             edit = record_edit(engine, run, partial(make, run, status))
-        except JournalConflict:  # somebody has just continued it: look again
+        except JournalConflict:  # another process has just continued it: look again
             continue
         if definition is not None and top_status in {RunStatus.PAUSED, RunStatus.COMPLETED}:
             definition.continue_run(engine, top)

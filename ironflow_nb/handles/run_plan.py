@@ -111,7 +111,7 @@ def plan_of(
 
 
 def _pictured(engine: Engine, run: RunRow, planned: Sequence[Planned], begin: str) -> Plan:
-    """Return the plan with the picture of the run that is planned upon: each step is shown where it was called."""
+    """Return the plan with the picture of the run that it is about; each step is shown where it was called."""
     from ironflow_nb.history.pictured_frame import Plan
 
     with engine.reading() as reader:

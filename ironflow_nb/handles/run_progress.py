@@ -1,4 +1,4 @@
-"""How far a run is: all that its picture shows, read from the journal in one transaction."""
+"""The progress of a run: everything that its picture shows, read from the journal in one transaction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Place: TypeAlias = tuple[str, str]
 
 
 class ChildRun(NamedTuple):
-    """How far the run of a child is."""
+    """The progress of a child run."""
 
     run_id: RunId
     status: RunStatus
@@ -50,7 +50,7 @@ class ChildRun(NamedTuple):
 
     @property
     def progress(self) -> str:
-        """What is done of it, in words."""
+        """Its finished part, in words."""
         done = f"{self.n_done} step{'' if self.n_done == 1 else 's'} done"
         return f"{done}, {self.n_failed} failed" if self.n_failed else done
 

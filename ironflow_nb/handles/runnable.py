@@ -293,7 +293,7 @@ class Runnable(Startable):
         """Continue the latest unfinished run in the background, with its recorded arguments; return it at once.
 
         Raises:
-            RunNotFound: every run of it is completed or cancelled, or there is none.
+            RunNotFound: it has no run, or all its runs are completed or cancelled.
             UntrustedRun: another user began it; `trust` says what to do.
             InputsNotStored: its arguments were too large to be stored.
         """

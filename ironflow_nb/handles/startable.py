@@ -1,4 +1,4 @@
-"""What schedules and emitted events start: the part of flows and graphs that needs no caller."""
+"""The part of flows and graphs that schedules and emitted events use, because it needs no caller."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Startable(ABC):
             replace: put it in the place of another schedule of that name.
 
         Raises:
-            ValueError, TypeError: the rule is none, its only instant is past, or the arguments do not fit.
+            ValueError, TypeError: the rule is invalid, its only instant is past, or the arguments do not fit.
             DuplicateName: a schedule of that name has another rule or other arguments.
             LookupError: no rule is given, and there is no schedule of that name.
             ModuleNotFoundError: a cron expression needs cronsim: ``pip install 'ironflow-nb[schedule]'``.
@@ -111,7 +111,7 @@ class Startable(ABC):
         functions of `on` after its runs that raised. `work` lists them.
 
         Args:
-            key: only the one of this key.
+            key: only the dead letter with this key.
         """
         from ironflow_nb.triggers.claims import requeue_dead
 

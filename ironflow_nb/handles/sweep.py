@@ -233,7 +233,7 @@ class Sweep:
     # -- the runs ------------------------------------------------------------------------------------------------
 
     def coordinate(self, rows: Sequence[SweptRow]) -> None:
-        """Begin these rows beside the caller, as many at a time as may be at work."""
+        """Begin these rows on a thread beside the caller, at most `concurrency` at a time."""
         with self._lock:
             self._is_stopping = False
             self._todo.extend(rows)
@@ -258,7 +258,7 @@ class Sweep:
                     looks_again |= row.run_id is not None and self._engine.sessions.get(row.run_id) is None
                 if self._is_done():
                     break
-                # While others are to begin: nothing tells that a run has begun to wait.
+                # Rows wait to begin, and a run that has begun to wait makes room for one without telling so.
                 self._engine.clock.wait(self._wakeup, LOOK_S if looks_again or self._todo else None)
         finally:
             self._is_coordinated = False

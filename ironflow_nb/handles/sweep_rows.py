@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def key_text(key: str | Callable[..., object], arguments: Mapping[str, Any]) -> str:
-    """Return what recognises the row with these arguments.
+    """Return the text that identifies the row with these arguments.
 
     Raises:
         ValueError, TypeError: it has no such key.
@@ -127,7 +127,7 @@ def key_text(key: str | Callable[..., object], arguments: Mapping[str, Any]) -> 
 
 
 class Faults:
-    """What is wrong with the rows of a sweep, told all at once."""
+    """The faults of the rows of a sweep, reported together."""
 
     def __init__(self, name: str) -> None:
         self._name = name

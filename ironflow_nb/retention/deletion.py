@@ -1,7 +1,7 @@
 """Deletion of runs: which of them nothing needs any more, and their removal in commits of a bounded size.
 
-Children go with their parent. A run is kept while anything of it goes on, while a fork of it exists, and while a run
-that is built on it may still need it: one that can be continued, or has taken over a child of it.
+Children go with their parent. A run is kept while any part of it goes on, while a fork of it exists, and while a run
+that is built on it may need it: such a run can be continued, or has taken over a child.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _goes_on(
     statuses: Mapping[RunId, RunStatus],
     queued: Collection[RunId],
 ) -> str | None:
-    """Return what of the family goes on; None if nothing does."""
+    """Return why the family can't be deleted: something of it goes on; None if nothing does."""
     for run_id in family.ids:
         row = rows.get(run_id)
         if row is None:

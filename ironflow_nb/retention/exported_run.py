@@ -95,7 +95,7 @@ def export_run(engine: Engine, run_id: RunId, target: Path) -> None:
     """Write the run, as it is at this moment, into a new file.
 
     Raises:
-        JournalError: something is in the way, or the file can't be written.
+        JournalError: there is something at the path, or the file can't be written.
         ValueError: it is a child, or no run of a flow or graph.
     """
     if look_at(target) is not None:

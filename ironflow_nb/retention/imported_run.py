@@ -176,7 +176,7 @@ def _read(connection: sqlite3.Connection, path: Path) -> ExportedRun:
 
 
 def _refuse_strange(tables: Mapping[str, Rows], run_id: str, path: Path) -> None:
-    """Refuse what no export has: it may come from somebody who wants to reach what else is in the journal."""
+    """Refuse rows that no export has: they may come from an attacker who wants to change the rest of the journal."""
     runs = tables["runs"]
     run_ids = set(runs.column("run_id"))
     parents = set(runs.column("parent_run_id")) - {None}

@@ -1,4 +1,4 @@
-"""Pruning: the deletion of runs that ended long ago, or of which there are newer ones."""
+"""Pruning: the deletion of runs that ended long ago, or are not among the newest of their flow."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def prune(
         keep: of each flow this many of its newest runs stay.
         status: one status or several; by default completed, failed and cancelled. Runs that are paused or interrupted
             can be continued, and go only if they are named here.
-        dry_run: only tell.
+        dry_run: only list them.
         engine: the journal to prune; by default the current one.
 
     Raises:
@@ -104,7 +104,7 @@ def _chosen(
     before: int | None,
     n_kept: int | None,
 ) -> list[RunOutline]:
-    """Return the runs that fit, newest first, but for those of each flow that are kept."""
+    """Return the runs that fit, the newest first, without those of each flow that `keep` protects."""
     n_of_flow: dict[tuple[str, str], int] = {}
     roots: list[RunOutline] = []
     for run in outlines.runs.values():

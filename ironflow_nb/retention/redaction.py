@@ -38,7 +38,7 @@ REDACTION: Final = "redaction"
 
 
 class RedactedRows(Addition, frozen=True):
-    """What else has the values: results for all runs, and the log of the step.
+    """Other rows that have the values: results for all runs, and the log of the step.
 
     Items of the queue say that the values themselves are not removed yet; `scope` are the runs that had them.
     """
@@ -77,7 +77,7 @@ def redact_step(engine: Engine, run_id: RunId, step: object, reason: str | None)
     engine.flush()
     with engine.reading() as reader:
         attempts = reader.steps(Select(run_ids=[run_id]))
-        if not attempts:  # that the run is not there is said as such
+        if not attempts:  # a missing run is reported as such
             run_and_status(engine, run_id)
         ref = resolve_step(attempts, step, run_id)
         own = [row for row in attempts if row.step == ref and row.output_id is not None]
@@ -114,7 +114,7 @@ def finish_redactions(engine: Engine) -> None:
     unused = UnusedValues(engine, ids, but_events_of={item.run_id for item in left})
     unused.look_everywhere()
     remove_unused(engine, unused)
-    remove_files(engine, sorted(ids))  # of those whose rows went before a death
+    remove_files(engine, sorted(ids))  # values whose rows were removed before a process died
     _erase_traces(engine)
     finished = RunCommit(run_id=RunId(""), events=(), additions=(RedactionFinished(),))
     engine.access.append([finished], Durability.PROCESS)

@@ -1,4 +1,4 @@
-"""All runs of a journal in outline: which belong together, and which of them others need."""
+"""The outlines of all runs of a journal: which runs belong together, and which of them other runs need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of runs that are deleted: what a run consists of in the journal, and how that is taken out of it.
+"""The rows of a deleted run: all that a run consists of in the journal, and their deletion.
 
 A run is gone with the commit that takes its row and adds `RunDeleted`. Its other rows follow in commits of a bounded
 size; until then an item in the queue of work says that they are still there.
@@ -35,7 +35,7 @@ _TABLES: Final = {
 
 
 class RunOutline(NamedTuple):
-    """What decides about the deletion of a run. Instants are microseconds UTC."""
+    """The facts that decide whether a run can be deleted. Instants are microseconds UTC."""
 
     run_id: RunId
     kind: str
@@ -129,7 +129,7 @@ class RowsDeleted(Addition, frozen=True):
 
 
 class DeletionFinished(Addition, frozen=True):
-    """Nothing of the deleted runs is left but that they were deleted."""
+    """All rows of the deleted runs are gone; only the record of their deletion is left."""
 
     run_ids: tuple[RunId, ...]
 

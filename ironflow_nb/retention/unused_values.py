@@ -42,7 +42,7 @@ _QUEUES: Final = {
 
 
 class ValueReferences:
-    """Reads of who refers to which value."""
+    """Reads of the references to values."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -63,7 +63,7 @@ class ValueReferences:
         return [each for each in ids if self._connection.execute(query, (each, INLINE_LIMIT)).fetchone()]
 
     def of_events(self, *, after: int, limit: int, but_of: Collection[RunId]) -> tuple[list[Any], int]:
-        """Return the data of some events after that position, but of these runs, and the position of the last one."""
+        """Return the data of some events after that position, not of these runs, and the position of the last one."""
         rows = self._connection.execute(
             "SELECT data, run_id, position FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
         ).fetchall()
@@ -119,7 +119,7 @@ class ValuesDeleted(Addition, frozen=True):
 
 
 class UnusedValues:
-    """The values, by default of all, that nobody was found to refer to, up to a position.
+    """The values, by default all, to which no reference was found up to a position.
 
     `but_events_of` are runs whose events may name a value that their rows no longer have.
     """
@@ -139,7 +139,7 @@ class UnusedValues:
             yield reader.extension(ValueReferences)
 
     def look_everywhere(self) -> None:
-        """Leave out all that is referred to, in many short reads: a long one would keep the log from being reused."""
+        """Leave out values that are referred to. The reads are short, for a long one keeps the log from being reused."""
         for table in ("runs", "steps"):
             self._look_through(partial(ValueReferences.of_rows, table=table, limit=_ROWS_AT_ONCE))
         self._position = self._look_through(
@@ -158,7 +158,7 @@ class UnusedValues:
         return max(after, 0)
 
     def look_again(self, reader: Reader) -> None:
-        """Leave out what is referred to since, and by the queues.
+        """Leave out the values that newer events or the queues refer to.
 
         Lock: in the transaction that deletes.
         """
@@ -195,7 +195,7 @@ def sweep_values(engine: Engine) -> int:
 
 
 def remove_unused(engine: Engine, unused: UnusedValues) -> int:
-    """Remove the values, as far as nobody refers to them by now, and their files; return their number."""
+    """Remove those of the values that have no reference by now, and their files; return their number."""
     n_values = 0
     large: list[ValueId] = []
     while unused.ids:
@@ -219,7 +219,7 @@ def _delete_values(engine: Engine, unused: UnusedValues) -> tuple[int, Sequence[
         large = reader.extension(ValueReferences).large(chosen)
         return [RunCommit(run_id=RunId(""), events=(), additions=(ValuesDeleted(chosen),))]
 
-    engine.access.exchange(act, Durability.POWER)  # what is removed next must not come back after a power cut
+    engine.access.exchange(act, Durability.POWER)  # a power cut must not bring the rows of removed files back
     unused.ids.difference_update(chosen)
     return len(chosen), large
 

@@ -1,4 +1,4 @@
-"""How much space is used by what: by flow and step, in the journal and in value files."""
+"""The use of space by flow and step, in the journal and in value files."""
 
 from __future__ import annotations
 

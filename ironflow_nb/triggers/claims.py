@@ -1,4 +1,4 @@
-"""Claims of what is due: an attempt is counted before it begins, a failure is tried again, and dead in the end."""
+"""Claims of due items: attempts are counted before they begin; after the last failure an item is a dead letter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def settle(engine: Engine, claimed: QueueItem, *additions: Addition, values: tup
 def requeue_dead(engine: Engine, kind: str, name: str, *, key: str | None) -> int:
     """Put the dead letters of a flow or graph back on the queue, with all their attempts; return their number.
 
-    They are what started no run of it, and calls after the ends of its runs. `key` selects one, as `work` shows it.
+    They are instants and events that started no run of it, and calls after the ends of its runs. `key` selects one of
+    those that `work` shows.
     """
     found: list[QueueItem] = []
 
@@ -78,7 +79,7 @@ def requeue_dead(engine: Engine, kind: str, name: str, *, key: str | None) -> in
 
 
 def is_last(claimed: QueueItem, error: Exception) -> bool:
-    """Return True if what was claimed is not tried again after the error."""
+    """Return True if the claimed item is not tried again after the error."""
     return claimed.attempts >= ATTEMPTS or isinstance(error, NotRetryable)
 
 

@@ -1,4 +1,4 @@
-"""What is due in the queue of work and starts runs: an instant of a schedule, an emitted event, the newest of several.
+"""The start of runs by due items of the queue of work: instants of schedules, and emitted events.
 
 The item is claimed, and its claim ends in the transaction in which the run begins. So however many processes look, and
 whenever they die, a run begins once.
@@ -33,7 +33,7 @@ _EVENT_KEY: Final = "event "
 
 
 class Definition(Protocol):
-    """What schedules and events start: a flow or a graph."""
+    """A flow or graph, as schedules and events start it."""
 
     @property
     def kind(self) -> str:
@@ -81,7 +81,7 @@ def perform(engine: Engine, definition: Definition, item: QueueItem) -> bool:
 
 
 def _is_own(engine: Engine, item: QueueItem) -> bool:
-    """Return True if this user made the schedule, or emitted the event; also if there is none any more."""
+    """Return True if this user made the schedule, or emitted the event; also if the journal no longer has it."""
     with engine.access.current() as reader:
         triggers = triggers_of(reader)
         is_schedule = item.kind == StartKind.SCHEDULE
@@ -94,7 +94,7 @@ def _act(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
     try:
         acts[StartKind(claimed.kind)](engine, definition, claimed)
     except JournalConflict as error:
-        with suppress(JournalConflict):  # then the claim is lost, and with it everything that it was for
+        with suppress(JournalConflict):  # the claim is lost, and everything that belongs to it is another process's
             _fail(engine, definition, claimed, error)
     except (JournalError, EngineClosed):
         give_back(engine, claimed)
@@ -123,7 +123,7 @@ def _fire(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
         settle(engine, claimed, ReplacedItem(claimed=claimed))
         return
     now = engine.clock.now()
-    if schedule.next_at > now:  # its turn was made due, because the clock was set back
+    if schedule.next_at > now:  # the item was made due, because the clock was set back
         begins_at, next_at = after_set_back(schedule.read_rule, schedule.created_at, schedule.next_at, now)
         moved = replace(schedule, created_at=begins_at, next_at=next_at)
         settle(engine, claimed, ReplacedItem(claimed=claimed, following=queued(moved, now)), moved)
@@ -189,7 +189,7 @@ def _say_missed(schedule: StoredSchedule, n_missed: int) -> None:
 
 
 def _take(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
-    """Do what an event asks for: cancel runs, begin one, or put it off to the end of its window."""
+    """Do for the flow what the event causes: cancel runs, begin one, or put it off to the end of its window."""
     event, data = _read(engine, claimed)
     trigger = definition.trigger
     if trigger is None or event.name not in trigger.events:
@@ -223,7 +223,7 @@ def _put_off(engine: Engine, trigger: EventTrigger, claimed: QueueItem, event: E
 
     def act(reader: Reader) -> Sequence[RunCommit]:
         alive, now = engine.access.possible_owners(reader), engine.clock.now()
-        at = min(event.at, now)  # what is ahead of the clock was emitted before it was set back
+        at = min(event.at, now)  # an event from the future was emitted before the clock was set back
         waiting = [each.after_set_back(now) for each in _waiting(reader, claimed.key) if each.is_free(alive, now)]
         before = [each for each in waiting if at < each.due_at]
         opened = Window(before[0].created_at, before[0].due_at) if before else None
@@ -265,20 +265,20 @@ def _cancel(engine: Engine, definition: Definition, trigger: EventTrigger, event
 
 
 def _began_at(reader: Reader, run: RunRow) -> int:
-    """Return when the run was asked for: one of an event when that was emitted."""
+    """Return when the run was requested; for the run of an event, when the event was emitted."""
     event_id = (run.key or "").rpartition(" ")[2] if (run.key or "").startswith(_EVENT_KEY) else None
     event = None if event_id is None else triggers_of(reader).event(event_id)
     return run.started_at if event is None else event.at
 
 
 def _argument(engine: Engine, definition: Definition, run: RunRow) -> Any:
-    """Return what the run was given: its first argument, which is the data of its event."""
+    """Return the first argument of the run, which is the data of its event."""
     args, kwargs = definition.recorded_call(recorded_arguments(engine, run))
     return next(iter([*args, *kwargs.values()]), None)
 
 
 def _answer(predicate: Callable[..., bool], *args: Any) -> bool:
-    """Return what a predicate says.
+    """Return the result of a predicate.
 
     Raises:
         NotRetryable: it failed, as it would the next time.
@@ -319,7 +319,7 @@ def _fail(engine: Engine, definition: Definition, claimed: QueueItem, error: Exc
 
 
 def _after_death(engine: Engine, dead: QueueItem) -> tuple[tuple[QueueItem, ...], tuple[Addition, ...]]:
-    """Return what is queued beside a dead letter: of a schedule its next instant; and the schedule after it."""
+    """Return what is queued beside a dead letter, for a schedule its next instant; and the schedule after that."""
     with engine.access.current() as reader:
         schedule = triggers_of(reader).schedule(dead.run_id)
     if schedule is None or schedule.next_at is None:  # also of an instant that was a dead letter before

@@ -38,7 +38,7 @@ def emit(event: str, data: object = None, *, key: str | None = None) -> str:
         key: the same key is the same event for ever: it is recorded once, and so are its runs.
 
     Raises:
-        ValueError: the name or the key is none.
+        ValueError: the name or the key is invalid.
         ValueNotStorable: no codec takes the data.
     """
     __tracebackhide__ = True

@@ -12,7 +12,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.plain_text import plain
 
 UNHEARD_S: Final = 86400.0
-"""How old an event may be that no flow was subscribed to, to start the first flow that is."""
+"""The maximal age of an event without a subscriber at which it still starts the first flow that subscribes."""
 
 
 class EventTrigger(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +80,9 @@ def window(trigger: EventTrigger, open_window: Window | None, at: int) -> Window
 
 
 def is_before(at: int, other_at: int, now: int) -> bool:
-    """Return True if one instant was noted before another one, by a clock that may have been set back.
+    """Return True if one instant was recorded before another one, by a clock that may have been set back.
 
-    What is in the future now was noted before that, and so before all that is not.
+    An instant in the future was recorded before the clock was set back, and so before every instant in the past.
     """
     return (at <= now, at) < (other_at <= now, other_at)
 
@@ -91,7 +91,7 @@ def search(option: str, expression: str, data: Any) -> Any:
     """Return the value of a JMESPath expression.
 
     Raises:
-        ValueError: it is none, or can't be evaluated for the data.
+        ValueError: it is not a JMESPath expression, or can't be evaluated for the data.
     """
     try:
         return jmespath.search(expression, data)
@@ -111,7 +111,7 @@ def event_name(name: object, option: str = "the name of an event") -> str:
     """Return the name of an event.
 
     Raises:
-        ValueError: it is no text of one line.
+        ValueError: it is not a text of one line.
     """
     if not isinstance(name, str) or not name or plain(name) != name or not name.isprintable():
         raise ValueError(f'{option} is a text of one line such as "order.placed", not {name!r}')

@@ -42,12 +42,12 @@ class Schedule:
 
     @property
     def next_at(self) -> datetime | None:
-        """When it fires next; None if it is paused or has fired its last."""
+        """The instant at which it fires next; None if it is paused, or no further instant follows."""
         return self._instant(self._row().next_at)
 
     @property
     def last_at(self) -> datetime | None:
-        """The instant that it fired last."""
+        """The instant for which it fired last."""
         return self._instant(self._row().last_at)
 
     @property
@@ -100,7 +100,7 @@ class Schedule:
         return row
 
     def _change(self, change: Callable[[StoredSchedule, int], StoredSchedule | None]) -> Schedule:
-        """Replace the row, and what is queued of it; a run that is being begun at this moment is begun or not."""
+        """Replace the row and its item in the queue. A run that begins at this very moment may begin or not."""
 
         def act(reader: Reader) -> Sequence[RunCommit]:
             row, now = self._found(triggers_of(reader).schedule(self._id)), self._engine.clock.now()
@@ -177,7 +177,7 @@ def find_schedule(engine: Engine, kind: str, flow: str, name: str | None) -> Sch
     """Return the schedule of that name.
 
     Raises:
-        LookupError: there is none.
+        LookupError: there is no schedule of that name.
     """
     chosen = flow if name is None else name
     with engine.reading() as reader:

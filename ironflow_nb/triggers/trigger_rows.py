@@ -45,7 +45,7 @@ class StoredSchedule(Addition, frozen=True, kw_only=True):
 
     @property
     def signed(self) -> tuple[object, ...]:
-        """What its signature says."""
+        """What its signature covers."""
         return "schedule", self.schedule_id, *self.names, self.rule, self.inputs_id
 
     @property
@@ -71,7 +71,7 @@ def taken_name(schedule: StoredSchedule) -> JournalConflict:
 
 
 class RemovedSchedule(Addition, frozen=True):
-    """That a schedule is no more."""
+    """The removal of a schedule."""
 
     schedule_id: RunId
 
@@ -91,7 +91,7 @@ class EmittedEvent(Addition, frozen=True, kw_only=True):
 
     @property
     def signed(self) -> tuple[object, ...]:
-        """What its signature says."""
+        """What its signature covers."""
         return "event", self.event_id, self.name, self.key, self.data_id
 
     def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:

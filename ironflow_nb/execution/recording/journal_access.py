@@ -45,7 +45,7 @@ from ironflow_nb.values.stored_value import StoredValue
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """Signals that are taken notice of, by id; work that is queued, and work that is done, by kind and key.
+    """What a commit changes in the mailbox of a run: ids of consumed signals, queued work, keys of finished work.
 
     `additions` are rows of other rooms.
     """
@@ -139,7 +139,7 @@ class JournalAccess:
         self.defined: set[Digest] = set()
         self.background_errors = BackgroundErrors()
         self.at_breakers: dict[str, list[Callable[[], None]]] = {}
-        """By the names of breakers what wakes those of this engine who wait there."""
+        """The callbacks of attempts of this engine that wait at breakers, by the names of these."""
         self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()

@@ -1,8 +1,8 @@
 """The places in lanes that the runs of one engine hold and wait for.
 
-Who waits takes its place itself: nobody is given one, so that no place is given to a process that has died. In one
-process those who leave look for those who wait; the background thread looks when another process has committed, and
-once a second, for a process that dies commits nothing.
+A process takes places for its own asks only, so no place goes to a process that has died. Within a process, an ask that
+leaves looks for the others. The background thread looks when another process has committed, and once a second, because
+a process that dies commits nothing.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ class LaneDesk:
 
     @property
     def is_waited_for(self) -> bool:
-        """Return True if somebody of this engine waits."""
+        """Return True if an ask of this engine waits."""
         return bool(self._waiting)
 
     @property
     def is_any_due(self) -> bool:
-        """Return True if the time of one that waits for a rate has come."""
+        """Return True if an ask waits for the rate of a lane, and may be next by now."""
         now_s = self._access.clock.monotonic()
         return any(ask.due_s <= now_s for ask in list(self._waiting.values()))
 
     @property
     def has_left(self) -> bool:
-        """Return True if somebody has left, and the journal was not told."""
+        """Return True if an ask has left and its rows are still in the journal."""
         return bool(self._left)
 
     def ask(
@@ -117,14 +117,14 @@ class LaneDesk:
         self.look(ask.lanes)
 
     def leave_soon(self, ask: Ask) -> None:
-        """Leave with the next look of anybody, or of the background thread; for those who hold locks."""
+        """Leave with the next look at lanes, at the latest that of the background thread. A caller may hold locks."""
         with self._access.lock:
             if ask.ask_id in self._waiting:
                 self._waits_no_more(ask.ask_id)
             self._left[ask.ask_id] = ask
 
     def look(self, lanes: Collection[LaneKey] | None = None) -> None:
-        """Take the places that those who wait may take now, in these lanes or in all; tell them."""
+        """Take the places that waiting asks may have now, in these lanes or in all, and call their `when_given`."""
         with self._access.lock:
             left = {lane for ask in self._left.values() for lane in ask.lanes}
             wanted = self._wanted.keys() & ({*lanes} | left) if lanes is not None else {*self._wanted}

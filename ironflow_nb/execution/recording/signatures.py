@@ -108,6 +108,6 @@ def _signed(signer: Signer, note: StoredValue) -> StoredValue:
 
 
 def _own(signer: Signer, reader: Reader, notes: Iterable[StoredValue]) -> set[ValueId]:
-    """Return the ids of the notes that the journal has with this user's signature."""
+    """Return the ids of those signatures that the journal has and this user made."""
     found = reader.values([note.value_id for note in notes])
     return {key for key, each in found.items() if each.content and signer.is_own(each.codec, each.content, each.mac)}

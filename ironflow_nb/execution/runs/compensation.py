@@ -1,4 +1,4 @@
-"""Compensation: what a run and its children have done is undone, the newest first, when the run has failed for good.
+"""Compensation: when a run has failed for good, its steps and those of its children are undone, the newest first.
 
 All of it is read from the journal, so any process that knows the undos goes on with it after a death. Each undo is a
 step of the failed run, told apart by the attempt that it undoes; that attempt is marked in the same commit.
@@ -47,7 +47,7 @@ from ironflow_nb.journal.ports import Durability, Reader, Select
 from ironflow_nb.values.failures import recorded_error
 
 _OPEN_ENDED: Final = (CodeChanged, OutcomeUnknown, ValueUnreadable, JournalError, RunInterrupted)
-"""Errors after which somebody has to decide or to put something right, and the run goes on as it was."""
+"""Errors after which a person has to decide or to repair something; then the run goes on, so nothing is undone."""
 
 _ATTEMPTS: Final = 5
 _NAMED: Final = 5
@@ -103,7 +103,7 @@ def failure_to_end_with(engine: Engine, session: Session) -> BaseException:
 
 
 async def undo_all(driver: Driver, engine: Engine, session: Session) -> str:
-    """Undo what stands, the newest first, and return in words what was undone.
+    """Undo everything that was not undone yet, the newest first; return in words what was undone.
 
     One that fails does not keep the others from being undone.
 

@@ -1,4 +1,4 @@
-"""What a call would do, found without doing any of it: which run it joins, and the plan for its recorded steps."""
+"""The foresight of a call: which run it would join, and the plan for the recorded steps. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
         found = reader.runs(Select(run_ids=[request.run_id]))
         if not found and request.parent is not None:
             return _begin_child(engine, reader, request.parent)
-        if request.detach:  # by a flow that has recorded the id
+        if request.detach:  # a flow has recorded the id
             return Attach(found[0]) if found else Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
@@ -180,7 +180,10 @@ def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planne
 
 
 def plan_after(reader: Reader, run: RunRow, older: Callable[[], list[StepRow]], on_change: OnChange) -> list[Planned]:
-    """Return the same for a run that is built on it, which has what the `older` runs completed, where one is edited."""
+    """Return the plan for a new run that is built on this one.
+
+    Where a step was edited, results of `older` runs count too.
+    """
     rows = [row for row, _ in reader.attempts(run.run_id)]
     planned = _planned(reader, run, rows, on_change)
     is_edited = any(each.action in {Action.REDO, Action.STOP} for each in planned)
@@ -188,7 +191,7 @@ def plan_after(reader: Reader, run: RunRow, older: Callable[[], list[StepRow]], 
 
 
 def plan_of_edits(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
-    """Return what would happen to each of the recorded steps, if the code of one is another now; else nothing."""
+    """Return what would happen to each recorded step if any code has changed, otherwise an empty list."""
     code = {name: spec.code for name, spec in _specs(rows).items()}
     is_edited = any(
         row.code not in {b"", code.get(row.name, row.code)} for row in rows if row.status is StepStatus.COMPLETED

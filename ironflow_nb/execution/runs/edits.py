@@ -75,7 +75,7 @@ def record_edit(engine: Engine, run: RunRow, make: Callable[[Reader], PendingEve
         with engine.access.current() as reader:
             refuse_changed(reader, run)
             told = [_next(engine, reader, each.run_id, event) for each, event in _above(engine, reader, run)]
-            head = reader.head(run.run_id) or (0, 0)  # before the edit is made: it is of this version
+            head = reader.head(run.run_id) or (0, 0)  # before the edit is made, because it is an event of this version
             edit = make(reader)
             commits = [_commit(engine, reader, run, edit, head), *told]
         engine.access.append(commits, Durability(run.durability))

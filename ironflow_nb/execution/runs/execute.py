@@ -43,7 +43,7 @@ def run_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRo
 
 
 def _show_in_cell(engine: Engine, request: RunRequest, run_id: RunId) -> None:
-    """Show the run in the cell that called it: one that runs here, one that goes on elsewhere, one that is recorded."""
+    """Show the run in the cell that called it, whether it runs here, runs elsewhere or is only recorded."""
     notebook = frontend()
     if notebook is not None and request.parent is None:
         notebook.began(engine, run_id)
@@ -101,7 +101,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             run_finish.note_interrupt(session, error)
         if not session.is_interrupted:
             await _wait_for_bodies(driver, engine, session)
-        ended = session.stop_request or error  # asked now: what follows is a stretch of its own
+        ended = session.stop_request or error  # asked now: compensation is a continuation of its own
         undone = await _undone(driver, engine, session, ended)
         if isinstance(ended, RunStopped):
             stopped = run_finish.stop(engine, session, ended, undone)
@@ -154,7 +154,7 @@ def _is_left_waiting(driver: Driver, session: Session, error: BaseException) -> 
 
 
 async def _wait_for_the_rest(driver: Driver, session: Session) -> None:
-    """Wait until nothing runs beside the flow, which has returned.
+    """Wait until nothing runs beside the flow any more; the flow itself has returned.
 
     What its tasks call within the first moment is awaited as well. Then a line says for what the run waits, and a task
     that calls another step is cancelled: one that does so for ever would keep the run from ending.
@@ -218,7 +218,7 @@ def _started(engine: Engine, session: Session, body: FlowCall, context: contextv
 
 @contextmanager
 def _handed_over(engine: Engine, session: Session) -> Iterator[None]:
-    """Interrupt the run if no thread can be started for it: else it would seem to go on."""
+    """Interrupt the run if no thread can be started for it; otherwise it would seem to go on."""
     try:
         yield
     except BaseException as error:

@@ -66,7 +66,7 @@ def say_waiting(session: Session) -> None:
 
 
 def say_returned(session: Session) -> None:
-    """Say for which steps a flow waits that has returned, and what becomes of the tasks that it has left behind."""
+    """Say which steps a returned flow waits for, and what happens to the tasks that it has left behind."""
     in_flight = session.in_flight()
     steps = ", ".join(attempt.step for attempt in in_flight[:5]) or waited_for(session) or "steps that are tried again"
     tasks = ", ".join(dict.fromkeys(filter(None, (task_name(attempt.branch) for attempt in in_flight))))
@@ -102,7 +102,7 @@ def _end(
     engine: Engine, session: Session, last: PendingEvent, resolve: Callable[[], None] = lambda: None, *,
     is_deferrable: bool = True,
 ) -> None:  # fmt: skip
-    """Commit the last event of the continuation, with what sums it up and with who is to be told."""
+    """Commit the last event of the continuation, with its summary and the notifications that it causes."""
     told = with_notifications(engine, session.writer.row, last)
     end = session.end_or_defer if is_deferrable else session.end
     try:
@@ -153,7 +153,7 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
 
 
 def _left_to_others(engine: Engine, session: Session, error: BaseException) -> PendingEvent:
-    """Return how a worker leaves a run whose code has changed so that somebody has to decide: to others."""
+    """Return the event by which a worker leaves a run to others: its code has changed, and a person has to decide."""
     engine.refused.add(session.run_id)
     logger().warning("run %s of %s is left to a process with its code: %s", session.run_id, session.name, error)
     return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
@@ -241,7 +241,7 @@ def _left(session: Session, left: LeftWaiting) -> RunInterrupted:
 
 
 def _to_end(session: Session, left: LeftWaiting) -> str:
-    """Return how a person ends the waits, and sees what comes of it."""
+    """Return the expressions by which a person ends the waits and sees the result."""
     where = run_again()
     then = f"and {where} again" if where is not None else f'and iron.get_run("{session.run_id}").result()'
     return f"{' or '.join(left.expressions)}, {then}"

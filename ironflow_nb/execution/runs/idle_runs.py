@@ -1,4 +1,4 @@
-"""What is recorded of runs that nobody executes: that they are stopped, or have ended."""
+"""Stops and ends of runs that no process executes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from ironflow_nb.values.stored_value import StoredValue
 
 _ATTEMPTS: Final = 5
 SAY_WORK_S: Final = 60.0
-"""A run that does more recorded work than this again says so."""
+"""A run that repeats more recorded work than this prints a line about it."""
 
 
 def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
@@ -91,7 +91,7 @@ def say_opaque(name: str, kind: str) -> None:
 
 
 def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunRow:
-    if request.call is None:  # of many calls each has a number of its own, and none joins another
+    if request.call is None:  # each of many calls has a number of its own, and none joins another
         engine.flush()  # a run that was begun a moment ago can be joined as well
     with engine.access.current() as reader:
         joining = decide(engine, reader, request, call)
@@ -324,7 +324,7 @@ def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredV
 
 
 def _fork_position(engine: Engine, request: RunRequest) -> int | None:
-    """Return from which position the run is a fork: its own, or that of the run whose child it is."""
+    """Return the position at which the run leaves its origin: its own, or that of its parent."""
     if request.fork is not None or request.parent is None:
         return None if request.fork is None else request.fork.position
     parent = engine.sessions.get(request.parent[0])
@@ -333,7 +333,7 @@ def _fork_position(engine: Engine, request: RunRequest) -> int | None:
 
 
 def _storage(engine: Engine, request: RunRequest) -> RunStorage:
-    """Return what makes the values of the run: a child hides what its parent does."""
+    """Return the encoder of the run's values. A child hides the secrets that its parent hides."""
     parent = None if request.parent is None else engine.sessions.get(request.parent[0])
     return RunStorage(engine.codecs) if parent is None else parent.storage
 
@@ -399,7 +399,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         planned, n_inside = plan_of_edits(reader, run, rows, on_change), n_kept_inside(reader, rows)
     assert head is not None
     writer.go_on_after(*head, run)
-    for signal in stale:  # what was asked of an owner that is gone says nothing about this one
+    for signal in stale:  # a request to an owner that is gone does not concern this one
         if is_stop(signal.name):
             assert signal.signal_id is not None
             writer.post(Mail(taken=(signal.signal_id,)))

@@ -1,4 +1,4 @@
-"""Doing what is due in the journal without an owner: runs that wait go on, schedules and events start new ones."""
+"""The search for due work without an owner: waiting runs go on, schedules and emitted events start new ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HELD_US: Final = 1_000_000
 class Waker:
     """Continues the runs that wait without a living owner, and starts those that are due, if this process defines them.
 
-    It belongs to the background thread of one engine. What it finds at once it continues bit by bit.
+    It belongs to the background thread of one engine. What one search has found is continued bit by bit.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -79,7 +79,7 @@ class Waker:
         return self._wake_some() or self._is_any
 
     def _correct_due_times(self) -> None:
-        """Queue again, as of now, what was queued in the future: the clock was set back, also before this process."""
+        """Queue anew, as of now, items that were queued in the future: the clock was set back, perhaps long ago."""
 
         def corrected(reader: Reader) -> list[RunCommit]:
             now = self._engine.clock.now()
@@ -105,7 +105,7 @@ class Waker:
         return min(next_due_at, now + _HELD_US) if is_held else next_due_at
 
     def _n_free(self) -> int:
-        """Return how many runs may begin or go on now; those that wait are at no work."""
+        """Return how many runs may begin or go on now. A waiting run does not count as active."""
         sessions = list(self._engine.sessions.values())
         n_active = sum(each.is_open and each.waits.since_s is None for each in sessions)
         return min(WOKEN_AT_ONCE, MOST_ACTIVE - n_active)
@@ -156,7 +156,7 @@ class Waker:
         return [each for each in first.values() if each.due_at <= now and each.is_free(alive, now)]
 
     def finish(self) -> None:
-        """Do here what is due of what the end of runs has queued: the process is about to end."""
+        """Make the calls that ends of runs have queued and that are due, because the process is about to end."""
         context = contextvars.copy_context()
         context.run(CURRENT.set, self._engine)
         last_words: dict[str, Any] = {

@@ -25,7 +25,7 @@ from ironflow_nb.values.failures import store_failure
 CHECK_S: Final = 1.0
 """Seconds between two looks for owners that have died, which change nothing in the journal."""
 MOST_DEATHS: Final = 5
-"""A run fails when that many workers have died on it in a row, without a finished step in between."""
+"""A run fails when this number of workers have died in it in a row, without a finished step in between."""
 _READ_AT_ONCE: Final = 1000
 
 _MOST_NAMED: Final = 20

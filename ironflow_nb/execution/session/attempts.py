@@ -1,4 +1,4 @@
-"""A call of a step on its way: asked, answered or performed, result; and which step a failure is of."""
+"""The stages of a call of a step: call, attempt, result; and the step that a failure belongs to."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
 
 
 class Promise(msgspec.Struct, eq=False):
-    """A value or an error that comes once; who waits is called back. Used under the session's lock.
+    """A value or an error that comes once. Waiters are called back. Used under the session's lock.
 
     Of an attempt that was let go of without a result, `undone` is what a later continuation of the run has to continue.
     One of an earlier continuation has the `place` of the call that it answers now.
@@ -163,13 +163,13 @@ class Gate(Protocol):
         """Return the promise that is kept when it is worth asking earlier."""
 
     def step_back(self) -> None:
-        """Hold nothing for now: another gate is closed. Lock: none may be held."""
+        """Hold nothing for now, because another gate is closed. Lock: none may be held."""
 
     def leave(self, error: BaseException | None) -> None:
         """Note that what passed has ended, with that error if any. Lock: none may be held."""
 
     def rest(self) -> None:
-        """Hold nothing for now: what has passed waits. Lock: session."""
+        """Hold nothing for now, because the attempt that has passed waits. Lock: session."""
 
     def drop(self) -> None:
         """Note that what asked does not begin, or has ended without a result. Lock: session."""

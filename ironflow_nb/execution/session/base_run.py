@@ -20,11 +20,11 @@ from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue, fits_row
 
 N_GENERATIONS: Final = 8
-"""How many runs back it is looked for what was completed with the code of now: an edit may be taken back."""
+"""The number of earlier runs in which results of the current code are looked for: an edit may have been taken back."""
 
 
 def lineage(signer: Signer, reader: Reader, run_id: RunId | None) -> list[RunRow]:
-    """Return that run and those that it was built on, newest first, as far as this user began them."""
+    """Return the run and those that it was built on, the newest first, as long as this user began them."""
     runs: list[RunRow] = []
     while run_id is not None and len(runs) <= N_GENERATIONS:
         found = reader.runs(Select(run_ids=[run_id]))

@@ -154,7 +154,7 @@ class ConcurrentWork:
             self.delayed.append(attempt)
 
     def look_again(self, attempt: Attempt, after_s: float) -> None:
-        """Keep an attempt that another run may come before, and begin it again after that time, or when told."""
+        """Keep an attempt that waits for another run, and begin it again after that time, or when it is told."""
         attempt.looks_s = self._clock.monotonic() + after_s
         self.delay(attempt)
 
@@ -183,7 +183,7 @@ class ConcurrentWork:
             attempt.begin_again(attempt)
 
     def seconds_until(self, attempt: Attempt) -> float:
-        """Return in how many seconds the attempt may begin.
+        """Return the seconds until the attempt may begin.
 
         A clock that is set back, here or since another process failed, prolongs the wait to no more than the longest
         delay there is.

@@ -99,7 +99,7 @@ class OpenWaits:
         return any(wait.wanted.signals for wait in list(self._open))
 
     def left_waiting(self) -> LeftWaiting:
-        """Return what a person is told of the waits, who leaves them."""
+        """Return the words about the open waits for a person who leaves them."""
         found = [wait for wait in list(self._open) if wait.wanted.signals]
         words = dict.fromkeys(waited_words(wait.wanted, wait.row.due_at) for wait in found)
         run_id = self._writer.run_id
@@ -111,7 +111,7 @@ class OpenWaits:
         return ", ".join(dict.fromkeys(map(_recorded_words, self._open)))
 
     def question(self, step: StepRef) -> Answerable | None:
-        """Return what that step asks, if it is open here."""
+        """Return the question of that step, if it is open here."""
         return next((wait.wanted.question for wait in list(self._open) if wait.attempt.step == step), None)
 
     def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:

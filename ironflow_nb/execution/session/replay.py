@@ -1,4 +1,4 @@
-"""The memory of a run at work: recognises calls, and answers those that are recorded."""
+"""The replay of a run: calls are recognised, and recorded ones are answered."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored_value import StoredValue
 
 _GONE_THROUGH: Final = frozenset({StepReason.CODE_CHANGED, StepReason.CHILD_EDITED})
-"""Why a child that is completed is continued, and does of its steps what has to be done."""
+"""The reasons for which a completed child is continued, so that it does again what has to be done again."""
 _OWN_FRAMES: Final = 5
 """The least number of frames between the search for a call site and the code that calls a step."""
 
@@ -67,7 +67,10 @@ class ItemSeries(NamedTuple):
 
 
 class Replayer:
-    """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
+    """Answers the calls of one continuation of a run from what was recorded before it.
+
+    Not thread-safe: the session's lock is held.
+    """
 
     def __init__(  # noqa: PLR0913 -- what is recorded of the run, each part keyword-only
         self,
@@ -286,7 +289,7 @@ class Replayer:
         return attempt
 
     def _ask_origin(self, origin: BaseRun, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt:
-        """Answer a call that is new to this run with what its origin has finished, or return the attempt."""
+        """Answer a call that is new to this run with the result of its origin, or return the attempt."""
         found = origin.find(call.place)
         verdict = judge(found, code, once=spec.once)
         if isinstance(verdict, PolicyDecides):
@@ -312,7 +315,9 @@ class Replayer:
         return attempt
 
     def _answer_by_twin(self, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt | None:
-        """Answer a new call of what runs once as somebody has decided, after an edit or in a fork; else None.
+        """Answer a new call of a step that runs once by the decision of a person, if there is one.
+
+        After an edit, and in a fork, a call with other arguments needs one.
 
         Raises:
             OutcomeUnknown: it was done with other arguments, and somebody has to decide.

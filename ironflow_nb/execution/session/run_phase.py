@@ -78,7 +78,7 @@ class LoopCommits(Protocol):
 
 
 class RunLifecycle:
-    """How far one run in this process has come, what executes it, and the requests to stop it and its children.
+    """The phase of one run in this process, what executes it, and the requests to stop it and its children.
 
     Its lock is the session's.
     """
@@ -93,7 +93,7 @@ class RunLifecycle:
         self.lock = self.access.threads.lock()
         self.wakeups = Wakeups()
         self.stops = Wakeups()
-        """Of those who wait for a body elsewhere, and not for anything else that becomes of the run."""
+        """The wakeups of waits for a body in an executor; only a stop of the run concerns them."""
         self.child_runs: list[RunLifecycle] = []
         self.parent: RunLifecycle | None = None
         self.n_kept_by_child: dict[RunId, int] = {}
@@ -290,7 +290,7 @@ class RunLifecycle:
             self.loop.call_soon_threadsafe(self.task.cancel)
 
     def cut_off(self, reason: str) -> None:
-        """Note that the flow was cut off by an interrupt, unless it is to stop anyway; its children stop, too."""
+        """Note that an interrupt has cut the flow off, unless it is to stop anyway. Its children stop, too."""
         with self.lock:
             self.note_stop(self.stop_request or RunStopped(StopRequest.INTERRUPT, reason), RunPhase.FINISHING)
         self._stop_children(RunStopped(StopRequest.INTERRUPT, reason))

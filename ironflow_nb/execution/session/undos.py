@@ -1,4 +1,4 @@
-"""What is to be undone if a run fails: noted in the journal, and what only this process knows of it."""
+"""The undos that attempts have registered, for the case that the run fails: in the journal, and in this process."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ironflow_nb.execution.session.session import Session
 
 
 def settle_waits(session: Session) -> None:
-    """End the waits that are due, and those whose signals are there; called by those who may have made it so.
+    """End the waits that are due, and those whose signals are there; called after anything that may end a wait.
 
     A run that is being parked leaves them to the continuation that they cause. The runs around it go on first: one that
     is recorded as waiting when no wait below it is open would wait for ever, if its process dies then or is closed.

@@ -65,7 +65,7 @@ class Driver:
                 await self.sleep(session, wakeup, session.shortened(session.beside.shortened(left_s)))
 
     async def pause(self, session: Session, duration_s: float) -> None:
-        """Wait so long."""
+        """Wait for that time."""
         with session.beside.paused():
             await self.wait(session, lambda: False, duration_s)
 

@@ -38,11 +38,11 @@ def gates_of(session: Session, attempt: Attempt) -> tuple[Gate, ...]:
 
 
 def closed_gate(session: Session, attempt: Attempt) -> tuple[Gate, float] | None:
-    """Return the gate at which the attempt waits, and for how many seconds at most; None if it has passed them all."""
+    """Return the gate at which the attempt waits, with the maximal seconds, or None if it has passed all gates."""
     if attempt.gates is None:
         attempt.gates = gates_of(session, attempt)
         with session.lock:
-            session.raise_if_late(attempt)  # else nobody would give back what it holds
+            session.raise_if_late(attempt)  # otherwise its places would stay taken
             session.beside.gated.add(attempt)
     return closed(attempt.gates)
 

@@ -17,11 +17,11 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.journal.ports import CachedResult
 
 POLL_S: Final = 0.05
-"""How often an attempt that waits for somebody's result looks for it."""
+"""The seconds between two looks of an attempt that waits for the result of another run."""
 
 
 def look(session: Session, attempt: Attempt) -> AttemptResult | CachedResult | None:
-    """Return the result if there is one, the claim of somebody who computes it, or None once it is claimed here."""
+    """Return the result if there is one, or the claim of another owner; None once this attempt has claimed it."""
     max_age_s = attempt.spec.cache_s
     if max_age_s is None or attempt.claim is not None:
         return None
@@ -44,7 +44,7 @@ def look(session: Session, attempt: Attempt) -> AttemptResult | CachedResult | N
 def _claim(
     session: Session, attempt: Attempt, wanted: CachedResult, is_fresh: Callable[[CachedResult], bool]
 ) -> CachedResult | None:
-    """Claim for an attempt whose run goes on, and at its end gives back what is left; see `Ledger.claim`."""
+    """Claim for an attempt whose run goes on, and at its end gives back what is left; see `JournalAccess.claim`."""
     with session.lock:
         session.raise_if_late(attempt)
         found = session.access.claim(wanted, is_fresh)

@@ -165,7 +165,7 @@ async def _resolved(
 async def perform_attempt(
     driver: Driver, session: Session, attempt: Attempt, child: RunChild | None = None
 ) -> AttemptResult:
-    """Perform one attempt; what is no Exception, as a keyboard interrupt, passes through unrecorded."""
+    """Perform one attempt. A keyboard interrupt, like all that is not an `Exception`, passes through unrecorded."""
     __tracebackhide__ = True
     session.beside.not_begun.discard(attempt)
     continuation = session.replayer
@@ -213,14 +213,14 @@ async def perform_attempt(
 
 
 async def _shared_result(driver: Driver, session: Session, attempt: Attempt) -> AttemptResult | None:
-    """Return the result of the same call in another run, or None; wait as long as that performs it."""
+    """Return the result of the same call in another run, or None. Wait while that run performs it."""
     while isinstance(found := look(session, attempt), CachedResult):
         await driver.pause(session, POLL_S)
     return found
 
 
 def _leave(token: Token[RunContext | None]) -> None:
-    """Stand again where the caller of the body stands."""
+    """Make the place of the body's caller the current context again."""
     try:  # at every step, and `suppress` is three calls
         SCOPE.reset(token)
     except ValueError:
@@ -262,7 +262,7 @@ def _body_apart(session: Session, attempt: Attempt) -> LimitedBody | None:
 
 
 def _may_have_happened(error: BaseException) -> bool:
-    """Return True if nobody knows what came of the body: its time is up, or its worker was lost on the way."""
+    """Return True if the outcome of the body is unknown: its time is up, or its worker was lost."""
     return isinstance(error, StepTimeout) or (isinstance(error, WorkerLost) and error.is_retryable)
 
 
@@ -282,7 +282,7 @@ def _raise_stop(driver: Driver, session: Session, attempt: Attempt, error: BaseE
     A child stops with its parent, which may be in a later continuation by the time that the child has stopped.
 
     Raises:
-        Stopped: that is so.
+        RunStopped: the run stops.
     """
     is_child = attempt.child_run_id is not None
     if session.stop_request is not None and (driver.is_async or is_child):

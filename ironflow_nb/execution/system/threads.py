@@ -80,7 +80,7 @@ class LoopWakeup:
 
 
 class BackgroundErrors:
-    """What the threads of one engine could not do, said once for each kind of error; any thread may note one.
+    """The errors of the threads of one engine, each kind logged once. Any thread may note one.
 
     `counts` has how often each came, by what was being done and the class of the error, and `latest` its last message.
     """
