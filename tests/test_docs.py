@@ -54,3 +54,14 @@ def test_the_readme_names_the_commands_that_exist() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
+
+
+def test_the_map_names_every_room_and_only_files_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "ironflow_nb"
+    rooms = {f"{path.parent.relative_to(package).as_posix()}/" for path in package.rglob("*/__init__.py")} - {"./"}
+    named = set(re.findall(r"`((?:\w+/)+)`", text))
+    assert {room for room in rooms if not {room, f"{room.rstrip('/').rpartition('/')[2]}/"} & named} == set()
+    files = [path.as_posix() for folder in (package, ROOT / "tests") for path in folder.rglob("*.py*")]
+    of_map = set(re.findall(r"`((?:\w+/)*\w+\.pyi?)(?::\w+)?`", text))
+    assert {name for name in of_map if not any(file.endswith(f"/{name}") for file in files)} == set()

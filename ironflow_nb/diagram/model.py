@@ -138,7 +138,7 @@ def encode_diagram(diagram: Diagram) -> str:
 
 
 def decode_diagram(text: str) -> Diagram:
-    """Return the diagram that was encoded; of text that is none, a diagram that has at most a name."""
+    """Return the encoded diagram. Other text gives a diagram that has at most a name."""
     try:
         found: Any = json.loads(text, object_hook=_with_site_as_text)
     except (ValueError, RecursionError):

@@ -119,7 +119,7 @@ def wait_for(signal: str | Signals, *, timeout_s: Duration | None = None) -> Any
 
     Raises:
         WaitTimeout: it did not come in that time. A replay raises it, too; it is a `TimeoutError`.
-        ValueError, TypeError: a name or the duration is none.
+        ValueError, TypeError: a name or the duration is invalid.
         WrongColour: the flow is async; await ``iron.aio.wait_for(...)`` there.
         NotAllowedInStep: it was called inside a step.
         NotInRun: it was called outside of a flow, where nobody could send a signal.

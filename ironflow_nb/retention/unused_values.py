@@ -139,7 +139,7 @@ class UnusedValues:
             yield reader.extension(ValueReferences)
 
     def look_everywhere(self) -> None:
-        """Leave out values that are referred to. The reads are short, for a long one keeps the log from being reused."""
+        """Leave out values that are referred to. The reads are short, for a long one keeps the log from reuse."""
         for table in ("runs", "steps"):
             self._look_through(partial(ValueReferences.of_rows, table=table, limit=_ROWS_AT_ONCE))
         self._position = self._look_through(

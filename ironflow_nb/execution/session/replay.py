@@ -480,9 +480,9 @@ def _flying(
 ) -> Attempt | None:
     """Return the attempt that an earlier continuation began and whose body still runs, if it answers the call.
 
-    One that runs other code than the call, or began before somebody asked for another, is none; but what runs once is
-    never begun beside itself. A child is none, either: it stops with the continuation that called it, and the next
-    attempt waits for that and continues it.
+    An attempt with other code than the call, or from before a request to run again, does not answer it; but a step that
+    runs once never begins beside itself. A child does not answer it either: it stops with the continuation that called
+    it, and the next attempt waits for that and continues it.
     """
     latest = record.latest
     attempt = in_flight.get((latest.step, latest.attempt))

@@ -32,7 +32,7 @@ class AsyncItems(Iterator[tuple[Any, ...]]):
         scope.session.beside.add_task(self._task)
 
     def is_ready(self) -> bool:
-        """Return True if the next item, or that there is none, can be had without waiting."""
+        """Return True if the next item, or the end of the items, can be had without waiting."""
         return bool(self._pulled) or self._is_ended
 
     def __next__(self) -> tuple[Any, ...]:

@@ -175,7 +175,7 @@ class TaskCompiler:
         return Loop(items, name, concurrency if type(concurrency) is int else 1, do)
 
     def _pause(self, data: Mapping[str, Any], duration: Any, path: DataPath, scope: NameScope) -> Block:
-        """Return the block of the one node that waits between the rounds; its id is none that a node can have."""
+        """Return the block of the one node that waits between the rounds; no other node can have its id."""
         work = self._node_work(DELAY, duration, path, scope)
         return Block((GraphNode(id=f"{data.get('id')}.pause", task=work, after=(), path=path),))
 
