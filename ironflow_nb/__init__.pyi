@@ -69,6 +69,8 @@ from .handles.portable_runs import import_ as import_
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
+from .handles.run_replay import ReplayResult as ReplayResult
+from .handles.run_replay import replay as replay
 from .handles.snapshot import Snapshot as Snapshot
 from .handles.sweep import Sweep as Sweep
 from .handles.trust import trust as trust

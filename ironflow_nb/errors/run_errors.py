@@ -162,6 +162,13 @@ class RunFinished(IronflowError, RuntimeError):
     run_id: str
 
 
+class ReplayDiffers(IronflowError, AssertionError):
+    """The code of now calls a step that is not recorded in the run that it is checked against."""
+
+    run_id: str
+    step: str
+
+
 class RunTakenOver(IronflowError, RuntimeError):
     """Another process continues this run; what this one still does is not recorded."""
 

@@ -10,6 +10,7 @@ from .definitions.parameters import unwrapped as unwrapped
 from .definitions.run_request import FlowCall as FlowCall
 from .definitions.run_request import Fork as Fork
 from .definitions.run_request import GivenResult as GivenResult
+from .definitions.run_request import ReplayCheck as ReplayCheck
 from .definitions.run_request import RunPolicy as RunPolicy
 from .definitions.run_request import RunRequest as RunRequest
 from .definitions.run_request import with_options as with_options

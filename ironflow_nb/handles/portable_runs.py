@@ -8,6 +8,7 @@ from typing import Any
 
 from ironflow_nb.execution import REGISTRY, Engine, watch
 from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.trust import trust
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.retention.exported_run import export_run
 from ironflow_nb.retention.imported_run import import_run
@@ -58,4 +59,15 @@ def import_(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Ru
     engine = engine or REGISTRY.engine()
     run_id = import_run(engine, Path(path).expanduser().absolute())
     watch(engine)
+    return Run(engine, run_id)
+
+
+def import_trusted(engine: Engine, path: str | os.PathLike[str]) -> Run[Any]:
+    """Add an exported run to the current journal, and trust all of that. Nothing of the run goes on by itself.
+
+    Raises:
+        NotAJournal, JournalTooNew, JournalCorrupt, JournalConflict: see `import_`.
+    """
+    run_id = import_run(engine, Path(path).expanduser().absolute())
+    trust()
     return Run(engine, run_id)

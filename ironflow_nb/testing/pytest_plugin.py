@@ -1,14 +1,18 @@
-"""The pytest plugin: the fixture `iron_engine`."""
+"""The pytest plugin: the fixtures `iron_engine` and `recorded_run`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import os
+
     from ironflow_nb.execution import Engine
+    from ironflow_nb.handles.run import Run
 
 
 @pytest.fixture
@@ -24,3 +28,14 @@ def iron_engine() -> Iterator[Engine]:
             yield engine
         finally:
             engine.close()
+
+
+@pytest.fixture
+def recorded_run(iron_engine: Engine) -> Callable[[str | os.PathLike[str]], Run[Any]]:
+    """Give a function that adds a run which `ironflow_nb.export` wrote to the journal of the test, and returns it.
+
+    The file is trusted as the code of the test is, also if another user exported it. The run does not go on by itself.
+    """
+    from ironflow_nb.handles.portable_runs import import_trusted
+
+    return partial(import_trusted, iron_engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -17,13 +17,15 @@ from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import OnRerun
 from ironflow_nb.core.lanes import Lane, a_lane
 from ironflow_nb.core.option_values import a_flag, a_text, a_whole_number, an_executor, one_of
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, limit_s, time_limits
+from ironflow_nb.errors import ReplayDiffers
 from ironflow_nb.journal.ports import Addition, CallKey, Durability, StoredDefinition
-from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.values.stored_value import StoredValue, legible
 
 
 class RejoinedBy(Enum):
@@ -71,12 +73,38 @@ class GivenResult(NamedTuple):
     values: Sequence[StoredValue]
 
 
+_SHOWN: Final = 40
+
+
+class ReplayCheck:
+    """What a replay finds: the recorded steps that the code of now calls, and its first call that is not recorded.
+
+    Lock: session.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing called."""
+        self.called: set[StepRef] = set()
+        self.refused: ReplayDiffers | None = None
+
+    def refuse(self, run_id: RunId, name: str, arguments: Mapping[str, Any]) -> ReplayDiffers:
+        """Note a call that is not recorded in the run, and return the error that ends the replay."""
+        given = ", ".join(f"{key}={legible(repr(value), _SHOWN)}" for key, value in arguments.items())
+        what = f"the code of now calls {name}({given}), which is not recorded in run {run_id}"
+        self.refused = self.refused or ReplayDiffers(plain(what), run_id=run_id, step=name)
+        return self.refused
+
+
 class Fork(NamedTuple):
-    """The run that a new one is a fork of, the position at which it leaves that run, and its results by hand."""
+    """The run that a new one is a fork of, the position at which it leaves that run, and its results by hand.
+
+    With a `check` the code of now is only checked against that run.
+    """
 
     run: RunRow
     position: int
     results: Sequence[GivenResult] = ()
+    check: ReplayCheck | None = None
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):

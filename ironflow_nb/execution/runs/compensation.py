@@ -55,6 +55,8 @@ _NAMED: Final = 5
 
 def is_final(session: Session, ended: BaseException) -> bool:
     """Return True if what the run did is to be undone after this failure or stop."""
+    if session.replayer.is_check:
+        return False
     if isinstance(ended, RunStopped):
         asked = ended.request
         return asked is StopRequest.TIMEOUT or (asked is StopRequest.CANCEL and session.compensates_on_cancel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
@@ -39,6 +40,7 @@ from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_wait
 from ironflow_nb.execution.runs.idle_runs import refuse_changed, stop_idle
 from ironflow_nb.execution.runs.wake import Waker
 from ironflow_nb.execution.session.base_run import base_run_of
+from ironflow_nb.execution.session.checked_replay import CheckedReplayer
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
@@ -259,7 +261,9 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         with access.current() as reader:
             built_on = base_run_of(access.signer, reader, origin.run_id, position, writer.defer)
             recorded = list(reader.attempts(run_id)) if results else []
-    replayer = Replayer(access, run_id, call.name, policy.on_change, recorded, origin=built_on)
+    check = None if request.fork is None else request.fork.check
+    kind = Replayer if check is None else partial(CheckedReplayer, check)
+    replayer = kind(access, run_id, call.name, policy.on_change, recorded, origin=built_on)
     session = Session(writer, replayer, storage, start_performer=engine.start_performer, desk=engine.lanes)
     _look_after(engine, session, request)
     return session

@@ -72,6 +72,9 @@ class Replayer:
     Not thread-safe: the session's lock is held.
     """
 
+    is_check = False
+    """Whether the run only checks the code of now against a recorded run, and does nothing itself."""
+
     def __init__(  # noqa: PLR0913 -- what is recorded of the run, each part keyword-only
         self,
         access: JournalAccess,

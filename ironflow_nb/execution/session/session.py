@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import CompensationStarted, ItemsCounted, StepStarted
 from ironflow_nb.core.identity import BranchId, StepRef
 from ironflow_nb.core.run_state import StepRow, followed
-from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
+from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, ReplayDiffers, RunFinished
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -160,7 +160,7 @@ class Session(RunLifecycle):
                 self.raise_if_over()
             try:
                 return replayer.resolve(spec, call, digest, self._in_flight)
-            except (CodeChanged, OutcomeUnknown) as error:
+            except (CodeChanged, OutcomeUnknown, ReplayDiffers) as error:
                 self.writer.fatal_error = error  # so that code which swallows it can't go on
                 raise
 
