@@ -143,12 +143,10 @@ def draw_shown(shown: ShownDiagram, *, prefix: str, max_nodes: int = MAX_NODES) 
         return Picture(svg=None, text=name if status is None else f"{name}: {status}")
 
 
-def draw_machine(
-    diagram: Diagram, states: Mapping[str, NodeState], *, caption: Caption, prefix: str, max_nodes: int = MAX_NODES
-) -> Picture:
+def draw_machine(diagram: Diagram, states: Mapping[str, NodeState], *, caption: Caption, prefix: str) -> Picture:
     """Draw a state machine; it never raises. The arguments are those of `draw`, the caption is written above."""
     try:
-        shown = reduced(without_dangling_edges(diagram), states, max_nodes=max_nodes)
+        shown = reduced(without_dangling_edges(diagram), states)
         view = ShownDiagram(shown.diagram, shown.states, caption)
         return _picture(view, prefix, to_machine_text(without_dangling_edges(diagram), states, caption=caption))
     except Exception:

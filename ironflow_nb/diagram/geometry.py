@@ -84,14 +84,14 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the nodes of a diagram are, by id, and the ways of its edges, in their order."""
+    """Where the nodes of a diagram are, by id, and the routes of its edges, in their order."""
 
     size: Size
     boxes: Mapping[str, Box]
     routes: tuple[Route, ...]
     frames: tuple[Box, ...]
-    rung: str
-    """What laid it out: "pygraphviz", "dot" or "layered"."""
+    engine_name: str
+    """The layout engine that placed it: "pygraphviz", "dot" or "layered"."""
 
 
 def framed(boxes: tuple[Box, ...], routes: tuple[Route, ...], labels: tuple[Size | None, ...]) -> Placement:

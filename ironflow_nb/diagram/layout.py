@@ -138,16 +138,16 @@ log = logging.getLogger(__name__)
 
 Engine = Callable[[Skeleton], Placement]
 
-Rungs = tuple[tuple[str, Engine], ...]
+Engines = tuple[tuple[str, Engine], ...]
 
-OF_FLOWS: Final[Rungs] = (("layered", layered), ("pygraphviz", by_pygraphviz), ("dot", by_program))
+OF_FLOWS: Final[Engines] = (("layered", layered), ("pygraphviz", by_pygraphviz), ("dot", by_program))
 """The engines for what reads from top to bottom: ours keeps the main line straight and returns beside it.
 
 State machines are read so too, however many transitions they have: Graphviz draws those from a state to itself, and
 those between the same two, into each other.
 """
 
-OF_TANGLES: Final[Rungs] = (("pygraphviz", by_pygraphviz), ("dot", by_program), ("layered", layered))
+OF_TANGLES: Final[Engines] = (("pygraphviz", by_pygraphviz), ("dot", by_program), ("layered", layered))
 """The engines for what goes everywhere: Graphviz crosses fewer lines."""
 
 TANGLED_FROM: Final = 2.0
@@ -161,7 +161,7 @@ def lay_out(
     sizes: Mapping[str, Size],
     *,
     label_sizes: Mapping[str, Size] | None = None,
-    rungs: Rungs | None = None,
+    engines: Engines | None = None,
 ) -> Layout:
     """Return where everything of the diagram is; an edge to a node that is not there has no points.
 
@@ -169,7 +169,7 @@ def lay_out(
         diagram: what is laid out.
         sizes: the size of every node, by id.
         label_sizes: the size of every label of an edge, by its text; room is kept for those in it.
-        rungs: the engines to try, each when the one before it failed; by default the best for the diagram.
+        engines: the engines to try, each when the one before it failed; by default the best for the diagram.
     """
     places = {node.id: place for place, node in enumerate(diagram.nodes)}
     known = [index for index, edge in enumerate(diagram.edges) if edge.source in places and edge.target in places]
@@ -177,14 +177,14 @@ def lay_out(
     links = [_link(diagram.edges[index], *pair, label_sizes or {}) for index, pair in zip(known, ends, strict=True)]
     skeleton = Skeleton(tuple(sizes.get(node.id, _UNSIZED) for node in diagram.nodes), tuple(links))
     is_tangled = not diagram.is_machine and len(links) >= TANGLED_FROM * len(skeleton.sizes)
-    rung, placement = _placed(skeleton, rungs or (OF_TANGLES if is_tangled else OF_FLOWS))
+    engine_name, placement = _placed(skeleton, engines or (OF_TANGLES if is_tangled else OF_FLOWS))
     routes = dict(zip(known, placement.routes, strict=True))
     return Layout(
         placement.size,
         {node.id: box for node, box in zip(diagram.nodes, placement.boxes, strict=True)},
         tuple(routes.get(index, Route()) for index in range(len(diagram.edges))),
         placement.frames,
-        rung,
+        engine_name,
     )
 
 
@@ -211,15 +211,15 @@ def _holding(skeleton: Skeleton) -> list[Link]:
 
 
 @lru_cache(maxsize=64)
-def _placed(skeleton: Skeleton, rungs: Rungs) -> tuple[str, Placement]:
+def _placed(skeleton: Skeleton, engines: Engines) -> tuple[str, Placement]:
     fold = folded(skeleton)
     held = Skeleton(fold.skeleton.sizes, (*fold.skeleton.links, *_holding(fold.skeleton)))
-    rung, placement = _climbed(held, rungs)
-    return rung, unfolded(skeleton, fold, placement)
+    engine_name, placement = _first_placement(held, engines)
+    return engine_name, unfolded(skeleton, fold, placement)
 
 
-def _climbed(skeleton: Skeleton, rungs: Rungs) -> tuple[str, Placement]:
-    for name, engine in rungs:
+def _first_placement(skeleton: Skeleton, engines: Engines) -> tuple[str, Placement]:
+    for name, engine in engines:
         try:
             return name, engine(skeleton)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with an engine, the next one may do

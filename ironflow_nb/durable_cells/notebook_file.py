@@ -77,12 +77,12 @@ def is_step(text: str) -> bool:
     return text.split(maxsplit=1)[:1] == [MAGIC]
 
 
-def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+def cell_of_text(text: str, transform: Transform) -> Cell | None:
     """Return the durable cell with this text, or None if the text is not a valid one."""
     if not is_step(text):
         return None
     try:
-        return make_cell_of_text(text, "", transform, cell_id)
+        return make_cell_of_text(text, "", transform)
     except (DefinitionError, SyntaxError):
         return None
 

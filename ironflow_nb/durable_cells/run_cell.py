@@ -156,8 +156,6 @@ class CellResult:
     outs: dict[str, Any] = field(default_factory=dict)
     record: ValueRecord | None = None
     is_restored: bool = False
-    work_s: float = 0.0
-    """The duration of the execution that it was restored from."""
 
 
 def run_cell(cell: Cell, context: CellContext) -> CellResult:
@@ -206,7 +204,7 @@ def _restore_recorded(context: CellContext, wanted: CellCall, found: FoundExecut
     ago = spoken(max(context.engine.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
     context.output_sink.show(shown)
-    return CellResult(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
+    return CellResult(outs, found.record, is_restored=True)
 
 
 def _refuse_untrusted(context: CellContext, cell: Cell, missing: NoExecution) -> None:

@@ -172,7 +172,7 @@ def test_several_transitions_between_two_states_and_to_themselves_stand_apart(la
     order: Any = iron.Decider("order", initial=Order(), transitions=table)
     model = order.diagram().model
     layout = laid_out(model)
-    assert layout.rung == "layered"
+    assert layout.engine_name == "layered"
     labels = [route.label for edge, route in zip(model.edges, layout.routes, strict=True) if edge.label]
     assert all(abs(a[0] - b[0]) > 20 or abs(a[1] - b[1]) >= 14 for n, a in enumerate(labels) for b in labels[:n])
     boxes = list(layout.boxes.values())

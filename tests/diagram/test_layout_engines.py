@@ -1,4 +1,4 @@
-"""The ladder of layout engines: the best that works, once for each topology, and no word on stderr."""
+"""The layout engines: the best that works, once for each topology, and no word on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
-from ironflow_nb.diagram import layout as ladder
+from ironflow_nb.diagram import layout as layouts
 from ironflow_nb.diagram.geometry import Layout, Link, Placement, Size, Skeleton
 from ironflow_nb.diagram.layered_layout import layered
 from ironflow_nb.diagram.layout import MAX_BOXES, by_program, by_pygraphviz, lay_out
@@ -49,7 +49,7 @@ def refuse(skeleton: Skeleton) -> Placement:
 
 
 @pytest.fixture(params=["pygraphviz", "dot", "layered"])
-def rung(request: pytest.FixtureRequest, program: Path) -> tuple[tuple[str, ladder.Engine], ...]:
+def engine(request: pytest.FixtureRequest, program: Path) -> tuple[tuple[str, layouts.Engine], ...]:
     return {"pygraphviz": PYGRAPHVIZ, "dot": PROGRAM, "layered": LAYERED}[request.param]
 
 
@@ -64,17 +64,19 @@ def assert_right(diagram: Diagram, layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("diagram", [looped(), chain(5), fan(30), Diagram("d")], ids=lambda d: d.name)
-def test_every_rung_lays_out_the_whole_diagram(diagram: Diagram, rung: tuple[tuple[str, ladder.Engine], ...]) -> None:
-    layout = laid_out(diagram, rungs=rung)
-    assert layout.rung == rung[0][0]
+def test_every_engine_lays_out_the_whole_diagram(
+    diagram: Diagram, engine: tuple[tuple[str, layouts.Engine], ...]
+) -> None:
+    layout = laid_out(diagram, engines=engine)
+    assert layout.engine_name == engine[0][0]
     assert_right(diagram, layout)
 
 
-def test_every_rung_leads_edges_from_their_source_down_to_their_target(
-    rung: tuple[tuple[str, ladder.Engine], ...],
+def test_every_engine_leads_edges_from_their_source_down_to_their_target(
+    engine: tuple[tuple[str, layouts.Engine], ...],
 ) -> None:
     diagram = looped()
-    layout = laid_out(diagram, rungs=rung)
+    layout = laid_out(diagram, engines=engine)
     for edge, route in zip(diagram.edges, layout.routes, strict=True):
         source, target = layout.boxes[edge.source], layout.boxes[edge.target]
         (start_x, start_y), (end_x, end_y) = route.points[0], route.points[-1]
@@ -86,19 +88,19 @@ def test_every_rung_leads_edges_from_their_source_down_to_their_target(
         assert (route.label is None) is (edge.label is None)
 
 
-def test_every_rung_holds_what_follows_a_loop_below_it(rung: tuple[tuple[str, ladder.Engine], ...]) -> None:
-    boxes = laid_out(looped(), rungs=rung).boxes
+def test_every_engine_holds_what_follows_a_loop_below_it(engine: tuple[tuple[str, layouts.Engine], ...]) -> None:
+    boxes = laid_out(looped(), engines=engine).boxes
     assert boxes["after"].top > boxes["join"].bottom
 
 
-def test_every_rung_puts_yes_at_the_left_of_no(rung: tuple[tuple[str, ladder.Engine], ...]) -> None:
-    boxes = laid_out(looped(), rungs=rung).boxes
+def test_every_engine_puts_yes_at_the_left_of_no(engine: tuple[tuple[str, layouts.Engine], ...]) -> None:
+    boxes = laid_out(looped(), engines=engine).boxes
     assert boxes["left"].x < boxes["right"].x
 
 
 @settings(max_examples=40)
 @given(diagrams(max_nodes=8))
-def test_any_diagram_is_laid_out_by_the_ladder(diagram: Diagram) -> None:
+def test_any_diagram_is_laid_out_by_the_engines(diagram: Diagram) -> None:
     layout = laid_out(diagram)
     assert len(layout.routes) == len(diagram.edges)
     assert not [pair for pair in combinations(layout.boxes.values(), 2) if overlap(*pair)]
@@ -106,40 +108,42 @@ def test_any_diagram_is_laid_out_by_the_ladder(diagram: Diagram) -> None:
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(diagrams(max_nodes=8))
-def test_any_diagram_is_laid_out_by_every_rung(rung: tuple[tuple[str, ladder.Engine], ...], diagram: Diagram) -> None:
-    layout = laid_out(diagram, rungs=rung)
-    assert layout.rung == rung[0][0]
+def test_any_diagram_is_laid_out_by_every_engine(
+    engine: tuple[tuple[str, layouts.Engine], ...], diagram: Diagram
+) -> None:
+    layout = laid_out(diagram, engines=engine)
+    assert layout.engine_name == engine[0][0]
     assert_right(diagram, layout)
 
 
-def test_a_rung_that_fails_gives_way_to_the_next() -> None:
-    assert laid_out(chain(2), rungs=(("pygraphviz", refuse), *LAYERED)).rung == "layered"
+def test_an_engine_that_fails_gives_way_to_the_next() -> None:
+    assert laid_out(chain(2), engines=(("pygraphviz", refuse), *LAYERED)).engine_name == "layered"
 
 
-def test_without_any_rung_our_own_layout_is_used() -> None:
-    assert laid_out(chain(2), rungs=(("pygraphviz", refuse), ("dot", refuse))).rung == "layered"
+def test_without_any_engine_our_own_layout_is_used() -> None:
+    assert laid_out(chain(2), engines=(("pygraphviz", refuse), ("dot", refuse))).engine_name == "layered"
 
 
 def test_without_pygraphviz_the_program_is_used(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
-    ladder._placed.cache_clear()
-    assert laid_out(chain(3), rungs=ladder.OF_TANGLES).rung == "dot"
+    layouts._placed.cache_clear()
+    assert laid_out(chain(3), engines=layouts.OF_TANGLES).engine_name == "dot"
 
 
 def test_without_any_graphviz_our_own_layout_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     monkeypatch.setenv("PATH", "")
-    ladder._placed.cache_clear()
-    assert laid_out(chain(3), rungs=ladder.OF_TANGLES).rung == "layered"
+    layouts._placed.cache_clear()
+    assert laid_out(chain(3), engines=layouts.OF_TANGLES).engine_name == "layered"
 
 
 def test_a_program_that_says_nonsense_gives_way(program: Path) -> None:
     program.write_text(f"#!{sys.executable}\nprint('{{')\n")
-    assert laid_out(chain(3), rungs=(*PROGRAM, *LAYERED)).rung == "layered"
+    assert laid_out(chain(3), engines=(*PROGRAM, *LAYERED)).engine_name == "layered"
 
 
 def test_graphviz_is_not_given_what_it_would_take_minutes_for() -> None:
-    assert laid_out(chain(MAX_BOXES), rungs=(*PYGRAPHVIZ, *PROGRAM, *LAYERED)).rung == "layered"
+    assert laid_out(chain(MAX_BOXES), engines=(*PYGRAPHVIZ, *PROGRAM, *LAYERED)).engine_name == "layered"
 
 
 def test_recolouring_does_not_lay_out_again() -> None:
@@ -149,22 +153,22 @@ def test_recolouring_does_not_lay_out_again() -> None:
         asked.append(skeleton)
         return layered(skeleton)
 
-    rungs = (("counting", engine),)
+    engines = (("counting", engine),)
     diagram = looped()
     renamed = Diagram("other", tuple(replace(node, title="another") for node in diagram.nodes), diagram.edges)
-    assert laid_out(diagram, rungs=rungs) == laid_out(renamed, rungs=rungs)
+    assert laid_out(diagram, engines=engines) == laid_out(renamed, engines=engines)
     assert len(asked) == 1
-    laid_out(chain(1), rungs=rungs)
+    laid_out(chain(1), engines=engines)
     assert len(asked) == 2
 
 
 def test_the_layout_does_not_depend_on_the_words_but_on_their_sizes(
-    rung: tuple[tuple[str, ladder.Engine], ...],
+    engine: tuple[tuple[str, layouts.Engine], ...],
 ) -> None:
     diagram = chain(2)
     sizes = {node.id: Size(100, 40) for node in diagram.nodes}
     renamed = Diagram("d", tuple(replace(node, label='"<b>\\N') for node in diagram.nodes), diagram.edges)
-    assert lay_out(diagram, sizes, rungs=rung) == lay_out(renamed, sizes, rungs=rung)
+    assert lay_out(diagram, sizes, engines=engine) == lay_out(renamed, sizes, engines=engine)
 
 
 def test_an_edge_to_nowhere_has_no_way() -> None:
@@ -178,10 +182,10 @@ def test_a_node_without_a_size_is_laid_out_all_the_same() -> None:
     assert set(lay_out(chain(2), {}).boxes) == {"start", "s0", "s1", "end"}
 
 
-def test_an_end_that_is_never_reached_stands_at_the_bottom(rung: tuple[tuple[str, ladder.Engine], ...]) -> None:
+def test_an_end_that_is_never_reached_stands_at_the_bottom(engine: tuple[tuple[str, layouts.Engine], ...]) -> None:
     diagram = chain(3)
     endless = Diagram("endless", diagram.nodes, diagram.edges[:-1])
-    boxes = laid_out(endless, rungs=rung).boxes
+    boxes = laid_out(endless, engines=engine).boxes
     assert boxes["end"].top > boxes["s2"].bottom
 
 
@@ -208,7 +212,7 @@ def test_the_first_layout_in_a_process_says_nothing_on_file_descriptor_2(program
 def test_graphviz_in_the_process_says_nothing_whatever_it_lays_out(
     capfd: pytest.CaptureFixture[str], diagram: Diagram
 ) -> None:
-    assert laid_out(diagram, rungs=PYGRAPHVIZ).rung == "pygraphviz"
+    assert laid_out(diagram, engines=PYGRAPHVIZ).engine_name == "pygraphviz"
     assert capfd.readouterr() == ("", "")
 
 
@@ -224,8 +228,8 @@ def test_an_end_without_kind_of_node_has_a_size() -> None:
 
 
 def test_flows_are_laid_out_by_our_own_engine_and_tangles_by_graphviz() -> None:
-    assert laid_out(looped()).rung == "layered"
+    assert laid_out(looped()).engine_name == "layered"
     names = "abcdef"
     nodes = tuple(node(name) for name in names)
     edges = tuple(Edge(source=one, target=two) for one in names for two in names if one != two)
-    assert laid_out(Diagram("tangle", nodes, edges)).rung == "pygraphviz"
+    assert laid_out(Diagram("tangle", nodes, edges)).engine_name == "pygraphviz"
