@@ -64,9 +64,9 @@ from .runs.signals import answer_waiting as answer_waiting
 from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import say_opaque as say_opaque
-from .runs.wake import Waker as Waker
-from .runs.wake import watch as watch
-from .runs.wake import watch_what_is_due as watch_what_is_due
+from .runs.waker import Waker as Waker
+from .runs.waker import watch as watch
+from .runs.waker import watch_what_is_due as watch_what_is_due
 from .runs.worker import RunWorker as RunWorker
 from .session.answers import answered_by as answered_by
 from .session.answers import refuse_answered as refuse_answered

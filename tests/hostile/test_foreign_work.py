@@ -11,7 +11,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.wake import watch_what_is_due
+from ironflow_nb.execution.runs.waker import watch_what_is_due
 from tests.waits.conftest import until
 from tests.worker.conftest import GATE, engine_on, killed, worker_on
 

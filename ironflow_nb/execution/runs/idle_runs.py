@@ -12,7 +12,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
 from ironflow_nb.execution.runs.finish import with_notifications
-from ironflow_nb.execution.runs.wake import Waker
+from ironflow_nb.execution.runs.waker import Waker
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.journal.ports import Durability, QueueSelect, Reader, Select

@@ -11,7 +11,7 @@ from ironflow_nb.core.wait_rules import signal_id, signal_name
 from ironflow_nb.errors import DuplicateKey, RunFinished
 from ironflow_nb.execution import durable_calls
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.runs.wake import watch
+from ironflow_nb.execution.runs.waker import watch
 from ironflow_nb.execution.session.answers import send_answer
 from ironflow_nb.execution.session.wait_state import settle_waits
 from ironflow_nb.journal.ports import Reader, Select, SignalId

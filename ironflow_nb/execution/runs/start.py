@@ -38,7 +38,7 @@ from ironflow_nb.execution.runs.continuation_plan import (
 )
 from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
 from ironflow_nb.execution.runs.idle_runs import refuse_changed, stop_idle
-from ironflow_nb.execution.runs.wake import Waker
+from ironflow_nb.execution.runs.waker import Waker
 from ironflow_nb.execution.session.base_run import base_run_of
 from ironflow_nb.execution.session.checked_replay import CheckedReplayer
 from ironflow_nb.execution.session.replay import Replayer

@@ -14,7 +14,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.idle_runs import end_idle, stop_idle
-from ironflow_nb.execution.runs.wake import Waker
+from ironflow_nb.execution.runs.waker import Waker
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_root, is_waiting, park
