@@ -81,7 +81,10 @@ class _Service:
 
         async def answer(request: Request) -> Response:
             refusal = self.guard.refusal(request.method, request.url.path, request.headers)
-            return _response(refusal or await self._reply(route, request))
+            try:
+                return _response(refusal or await self._reply(route, request))
+            except asyncio.CancelledError:  # the server ends, and has waited for this request long enough
+                return _response(refused(503, "server_stops", "the server ends; ask the next one"))
 
         return answer
 
@@ -114,8 +117,12 @@ class _Service:
 
     async def _body(self, route: HttpRoute, request: Request) -> Any:
         """Return the checked body of the request, None without one; or why it is refused."""
+        from starlette.requests import ClientDisconnect
+
         try:
             content = await asyncio.wait_for(_content(request, self.most_bytes), _BODY_S)
+        except ClientDisconnect:
+            return refused(400, "body_cut_off", "the client has left before its body was there")
         except TimeoutError:
             return refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s")
         if content is None:

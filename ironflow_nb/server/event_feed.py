@@ -12,7 +12,7 @@ from ironflow_nb.core.durations import EPOCH
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution import Engine
-from ironflow_nb.history.run_status import statuses_of, when_ended
+from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.event_columns import event_data
 from ironflow_nb.journal.ports import EventRow, Select
 from ironflow_nb.server.server_threads import in_thread
@@ -28,6 +28,19 @@ class EventPage(NamedTuple):
     events: list[dict[str, Any]]
     status: RunStatus
     is_last: bool
+
+
+class EndOfWait:
+    """What ends the wait of one request, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self._loop.create_future()
+
+    def come(self) -> None:
+        """End the wait."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(_resolve, self.future)
 
 
 class EventFeed:
@@ -98,13 +111,12 @@ class EventFeed:
 
     # -- the end of a run ----------------------------------------------------------------------------------------
 
-    async def ended(self, run_id: RunId, timeout_s: float) -> None:
+    async def ended(self, run_id: RunId, end: EndOfWait, timeout_s: float) -> None:
         """Wait until the run has ended, or perhaps has; at most for that time, and not while the server stops."""
-        future = asyncio.get_running_loop().create_future()
+        future = end.future
         self._ends.setdefault(run_id, set()).add(future)
         self._is_wanted.set()
         try:
-            await in_thread(when_ended, self._engine, run_id, self._resolver(future))
             if not self.is_stopped:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(future, timeout_s)
@@ -113,15 +125,6 @@ class EventFeed:
             waiting.discard(future)
             if not waiting:
                 del self._ends[run_id]
-
-    def _resolver(self, future: asyncio.Future[None]) -> Any:
-        loop = asyncio.get_running_loop()
-
-        def resolve() -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(_resolve, future)
-
-        return resolve
 
     # -- the events of a run -------------------------------------------------------------------------------------
 

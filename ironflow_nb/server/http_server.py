@@ -73,9 +73,12 @@ class HttpServer:
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        found = socket.create_server((host, port), family=family)
     except OSError as error:
         raise DefinitionError(
             f"nothing can listen on {host}:{port}: {error.strerror or error}; choose another one with --port, or 0 for "
             "any that is free"
         ) from error
+    # Inherited by its connections: asyncio does it for other sockets, and an answer would wait 40 ms for its last part.
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found

@@ -21,11 +21,13 @@ from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history.frames import runs
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.history.plain_json import json_of
-from ironflow_nb.server.event_feed import read_page
+from ironflow_nb.history.run_status import when_ended
+from ironflow_nb.server.event_feed import EndOfWait, read_page
 from ironflow_nb.server.event_stream import MEDIA_TYPE, stream_of_events
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
 from ironflow_nb.server.refusals import error_code
 from ironflow_nb.server.server_threads import in_thread
+from ironflow_nb.server.typed_arguments import typed_arguments
 
 MOST_WAIT_S: Final = 600.0
 _KEY: Final = "idempotency-key"
@@ -103,25 +105,37 @@ async def start_run(call: HttpCall) -> Reply:
     found = _definition(asked.flow)
     if isinstance(found, Reply):
         return found
-    begun = await in_thread(_begin, call.engine, found, asked.input, key, is_waited_for=asked.wait)
+    end = EndOfWait()
+    begun = await in_thread(_begin, call.engine, found, asked.input, key, end if asked.wait else None)
     if isinstance(begun, Reply):
         return begun
-    await call.feed.ended(begun.id, asked.timeout_s)
+    await call.feed.ended(begun.id, end, asked.timeout_s)
     return await in_thread(_begun, call.engine, begun)
 
 
 def _begin(
-    engine: Engine, definition: Runnable, values: dict[str, Any], key: str | None, *, is_waited_for: bool
+    engine: Engine, definition: Runnable, values: dict[str, Any], key: str | None, end: EndOfWait | None
 ) -> Reply | Run[Any]:
+    shown = getattr(getattr(definition, "spec", None), "parameters", "")
     try:
-        run = definition.start_alone(engine, values, key=key)
+        typed = typed_arguments(getattr(definition, "fn", None), values)
+    except ValueError as error:
+        return refused(422, "input_invalid", f"{definition.kind} {definition.name}{shown}: {error}")
+    try:
+        run = definition.start_alone(engine, typed, key=key)
     except TypeError as error:
-        if isinstance(error, IronflowError):
-            raise
-        shown = getattr(getattr(definition, "spec", None), "parameters", "")
-        message = f"{definition.kind} {definition.name}{shown}: {error}; input has its arguments by name"
-        return refused(422, "input_invalid", message)
-    return run if is_waited_for else _begun(engine, run)
+        return _misfit(error, f"{definition.kind} {definition.name}{shown}: {error}; input has its arguments by name")
+    if end is None:
+        return _begun(engine, run)
+    when_ended(engine, run.id, end.come)
+    return run
+
+
+def _misfit(error: TypeError, message: str) -> Reply:
+    """Return the refusal of arguments of another call; other errors have answers of their own."""
+    if isinstance(error, IronflowError):
+        raise error
+    return refused(422, "input_invalid", message)
 
 
 def _begun(engine: Engine, run: Run[Any]) -> Reply:
@@ -274,7 +288,10 @@ def resume_run(call: HttpCall) -> Reply:
 def fork_run(call: HttpCall) -> Reply:
     """Begin a run that goes on from a moment of this one."""
     asked = call.body or ForkBody()
-    forked = _defined_run(call).fork(asked.at, replace=asked.replace, inputs=asked.inputs)
+    try:
+        forked = _defined_run(call).fork(asked.at, replace=asked.replace, inputs=asked.inputs)
+    except TypeError as error:
+        return _misfit(error, str(error))
     return Reply({"run_id": forked.id, "status": forked.status.value}, 202, {"Location": f"/runs/{forked.id}"})
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.waits.conftest import LIMIT_S, until
 
 JOB = """
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 import time
 import ironflow_nb as iron
@@ -62,6 +64,15 @@ def asks(question: str):
 @flow
 def waits():
     return work(1), iron.wait_for("go"), work(2)
+
+@dataclass
+class Order:
+    n: int
+    at: date
+
+@flow
+def typed(order: Order, path: Path, some: "unknown" = None):
+    return repr(order), repr(path)
 
 @flow(on="order.placed")
 def ordered(data):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import GRAPH, Service
+from tests.server.random_requests import RandomRequests
 from tests.server.test_runs_over_http import code
 
 pytest.importorskip("starlette")
@@ -54,6 +55,30 @@ DEEP = b'{"flow": "squares", "input": {"n": ' + b"[" * 100_000
 def test_a_bad_request_is_told_what_to_do(served: Service, request_: dict[str, Any], status: int, named: str) -> None:
     found = served.client.request(**{"method": "POST", **request_})
     assert code(found) == (status, named), found.text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_request_makes_the_server_fail(served: Service, seed: int) -> None:
+    begun = [served.start("waits"), served.start("squares", input={"n": 1}), served.start("bad")]
+    document = served.client.get("/openapi.json").json()
+    for each in RandomRequests(document, [found["run_id"] for found in begun], seed).some(150):
+        found = served.client.request(each.method, each.url, params=each.query, content=each.content, headers=JSON)
+        assert found.status_code != 500, (each, found.text)
+        if found.status_code >= 400:
+            code(found)
+    assert "Traceback" not in served.said()
+
+
+def test_arguments_become_the_types_that_the_flow_declares(served: Service) -> None:
+    given = {"order": {"n": 1, "at": "2026-11-29"}, "path": "a.csv", "some": [1]}
+    found = served.start("typed", input=given, wait=True, status=200)
+    assert found["result"] == ["Order(n=1, at=datetime.date(2026, 11, 29))", "'a.csv'"]
+    given["order"] = {"n": "1", "at": "2026-11-29"}
+    wrong = served.client.post("/runs", json={"flow": "typed", "input": given})
+    assert code(wrong) == (422, "input_invalid")
+    assert "Expected `int`, got `str` - at `order.n`" in wrong.json()["error"]["message"]
+    wrong = served.client.post("/runs", json={"flow": "squares", "input": {"n": "many"}})
+    assert "n: Expected `int`, got `str`" in wrong.json()["error"]["message"]
 
 
 def test_a_run_of_what_is_not_defined_here_is_shown_and_not_continued(served: Service) -> None:

@@ -187,6 +187,8 @@ def test_a_result_is_given_by_hand_and_a_run_goes_on_from_there(served: Service)
     assert served.client.post(f"/runs/{run_id}/inject", json=body).status_code == 202
     assert served.client.post(f"/runs/{run_id}/resume", json={}).status_code == 202
     until(lambda: served.run(run_id).get("result") == [0, 10])
+    other = served.client.post(f"/runs/{run_id}/fork", json={"inputs": {"m": 1}})
+    assert code(other) == (422, "input_invalid")
     forked = served.client.post(f"/runs/{run_id}/fork", json={"replace": {"work[0]": 5}})
     assert forked.status_code == 202
     assert served.until_status(forked.json()["run_id"], "completed")["result"] == [5, 10]
