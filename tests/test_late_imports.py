@@ -52,6 +52,7 @@ LATE: Final = HEAVY | {
     "ipaddress": "few hosts need it",
     "logging": "6 ms, and there is seldom something to log",
     "multiprocessing": "only a worker has a parent, which has imported it",
+    "matplotlib": "few ask for its axes, and it is no dependency",
     "msgspec.inspect": "only an answer needs it",
     "platformdirs": "only pickles need the key",
     "ssl": "only a node that asks over TLS needs it",

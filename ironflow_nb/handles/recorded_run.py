@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ironflow_nb.core.moments import Moment
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.run_log import RunLog
+    from ironflow_nb.history.timeline import Timeline
 
 
 class RecordedRun:
@@ -166,6 +167,21 @@ class RecordedRun:
         rows = self._attempts()
         ref = resolve_step(rows, step, self.id)
         return recorded_call(self._engine, [row for row in rows if row.step == ref][-1]).inputs
+
+    def timeline(self) -> Timeline:
+        """Return the attempts of its steps and of the runs below it by time; it displays itself as a Gantt chart.
+
+        Columns: run_id, step (empty for a run that waits for its place), attempt, kind (``step``, ``wait``, ``child``
+        for the call of another flow, ``queue`` for the time before an attempt in which it waited for a lane or a
+        breaker), status, reason (why it ran; of a queue what it waited for), started_at, finished_at (missing while it
+        goes on, and where its process died), duration_s (of its work: until now if it goes on, until the last sign of
+        its process if that died; 0 for a result that was taken over or given by hand), is_critical (on the critical
+        path: the last one to end, and before each of them the one that ended last until it began; the steps of a child
+        stand for their call). Sorted by started_at.
+        """
+        from ironflow_nb.history.timeline import timeline_of
+
+        return timeline_of(self._engine, self.id)
 
     def diagram(self) -> Picture:
         """Return the current picture of the run, which displays itself in a notebook and has `svg` and `text`."""
