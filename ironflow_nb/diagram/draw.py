@@ -87,7 +87,7 @@ def _place(tooltip: Tooltip, width: float, height: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureParts:
-    """The parts of a picture that change during a run: SVG groups by their ids.
+    """The parts of a picture that change during a run: SVG groups by their ids, and the group of its edges.
 
     While `frame` stays the same, replacing the groups that differ makes one picture of the run into the next;
     with another frame the whole picture is another one.
@@ -160,8 +160,10 @@ def draw_parts(shown: ShownDiagram, *, prefix: str, max_nodes: int = MAX_NODES) 
         view = _reduced(shown, max_nodes)
         layout = _layout(view.diagram)
         elements = svg.elements(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)
-        frame = "\n".join([svg.scenery(view.diagram, layout, caption=view.caption), *elements])
-        return PictureParts(frame=blake2b(frame.encode(), digest_size=12).hexdigest(), elements=elements)
+        frame = repr((layout, svg.picture_size(layout, view.caption), list(elements)))
+        elements[svg.EDGES] = svg.edges_element(view.diagram, layout)
+        digest = blake2b(frame.encode("utf-8", "replace"), digest_size=12).hexdigest()
+        return PictureParts(frame=digest, elements=elements)
     except Exception:
         log.debug("the parts of %r could not be drawn", shown.caption.name, exc_info=True)
         return PictureParts(frame="", elements={})

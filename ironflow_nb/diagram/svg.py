@@ -1,8 +1,8 @@
 """The SVG of a diagram: its caption, its nodes and its edges. Every layout engine gives the same elements.
 
 The document has no script, style sheet or font, and loads nothing. Its ids begin with a prefix, so that several
-documents can stand in one page. The caption and each node are groups that a live view can replace (`elements`): their
-text changes, their position does not.
+documents can stand in one page. The caption, each node, and all edges together are groups that a live view can
+replace: their text and their colours change, their position does not.
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ def _caption_parts(caption: Caption, status: str) -> list[_CaptionPart]:
 
 
 MARGIN: Final = 10.0
+EDGES: Final = "edges"
+"""The name of the part that all edges are; the other parts have ids."""
 _OVER: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9-]")
 
@@ -145,12 +147,17 @@ def render(
 
 
 def scenery(diagram: Diagram, layout: Layout, *, caption: Caption) -> str:
-    """Return the part between the head and the nodes, which no state changes: the group for drawing, and the edges."""
+    """Return the part between the head and the nodes: the group for drawing, and the edges."""
     shift = at(((picture_size(layout, caption)[0] - layout.size.width) / 2, HEAD_HEIGHT))
-    lines = f'fill="none" stroke="{LINE}" stroke-width="1.4" stroke-linecap="round"'
-    edges = "".join(_edge(edge, route) for edge, route in zip(diagram.edges, layout.routes, strict=True))
     frames = "".join(_frame(frame) for frame in layout.frames)
-    return f'<g transform="translate({shift})">{frames}<g {lines}>{edges}</g>'
+    return f'<g transform="translate({shift})">{frames}{edges_element(diagram, layout)}'
+
+
+def edges_element(diagram: Diagram, layout: Layout) -> str:
+    """Return the group of all edges; which of them are taken changes during a run."""
+    lines = f'data-part="{EDGES}" fill="none" stroke="{LINE}" stroke-width="1.4" stroke-linecap="round"'
+    edges = "".join(_edge(edge, route) for edge, route in zip(diagram.edges, layout.routes, strict=True))
+    return f"<g {lines}>{edges}</g>"
 
 
 def _frame(frame: Box) -> str:

@@ -88,6 +88,7 @@ from .steps.fan_out import Submission as Submission
 from .steps.fan_out import is_collected as is_collected
 from .system.frontend import EXTENSION_ATTRIBUTE as EXTENSION_ATTRIBUTE
 from .system.frontend import frontend as frontend
+from .system.frontend import is_interactive as is_interactive
 from .system.frontend import logger as logger
 from .system.frontend import notebook_path as notebook_path
 from .system.frontend import say as say

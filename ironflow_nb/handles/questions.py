@@ -34,6 +34,14 @@ class Answer(Protocol):
     def example(self) -> str:
         """An expression for a fitting answer, or a placeholder for one."""
 
+    @property
+    def form(self) -> str:
+        """How it is given in a form: choice, text, number, date, datetime, json; empty if it can't be typed."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The answers to choose from, as they are typed; none if there are more than can be listed."""
+
     def sent(self, value: object) -> Any:
         """Return the answer in the form in which it is sent.
 
@@ -114,6 +122,13 @@ class Choice:
         """See `Answer`."""
         return repr(self.options[0])
 
+    form = "choice"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """See `Answer`."""
+        return tuple(map(str, self.options))
+
     def sent(self, value: object) -> Any:
         """See `Answer`."""
         for option in self.options:
@@ -140,6 +155,9 @@ class Choice:
 _WORDS: Final = {
     "str": "a text", "int": "a whole number", "float": "a number", "date": "a date such as 2026-01-31",
     "datetime": "an instant such as 2026-01-31T12:00:00Z", "bool": "True or False",
+}  # fmt: skip
+_FORMS: Final = {
+    "string": "text", "integer": "number", "number": "number", "date": "date", "date-time": "datetime",
 }  # fmt: skip
 _BOOLEANS: Final = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 _BOOLEAN: Final = {"type": "boolean"}
@@ -169,6 +187,16 @@ class Typed:
     def example(self) -> str:
         """See `Answer`."""
         return {"bool": "True", "str": '"..."'}.get(self.name, "...")
+
+    @property
+    def form(self) -> str:
+        """See `Answer`."""
+        return "choice" if self.choices else _FORMS.get(self.schema.get("format", self.schema.get("type")), "json")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """See `Answer`."""
+        return ("yes", "no") if self.schema == _BOOLEAN else tuple(map(str, self.schema.get("enum", ())))
 
     def sent(self, value: object) -> Any:
         """See `Answer`."""
@@ -230,6 +258,9 @@ class Frame:
     def example(self) -> str:
         """See `Answer`."""
         return "frame"
+
+    form = ""
+    choices = ()
 
     def sent(self, value: object) -> Any:
         """See `Answer`."""

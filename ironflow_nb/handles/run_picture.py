@@ -16,7 +16,6 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import WaitKind, until
 from ironflow_nb.execution import Engine, definition_prefix
-from ironflow_nb.handles.questions import Choice
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, ShownWait, progress_of
 from ironflow_nb.journal.ports import SiteTally, StepTally
 from ironflow_nb.telemetry.telemetry_rows import OpenProgress
@@ -103,7 +102,7 @@ def _expected_end(progress: Progress, states: Mapping[str, NodeState], earlier: 
     from ironflow_nb.views.run_view import expected_end, progress_view
 
     run, now = progress.run, progress.now
-    if run is None or now is None or progress.status not in OWNED:
+    if run is None or now is None or progress.status is not RunStatus.RUNNING:
         return None
     if earlier and progress.continued_at is None:  # a continuation has less to do
         return run.started_at + sorted(earlier)[len(earlier) // 2]
@@ -126,7 +125,7 @@ def _wait_view(wait: ShownWait) -> WaitView:
     answer = asked.question.answer
     return msgspec.structs.replace(
         view, question=plain(asked.question.text), fits=plain(answer.fits), payload=asked.payload,
-        choices=tuple(map(str, answer.options)) if isinstance(answer, Choice) else (), expression=asked.expression,
+        form=answer.form, choices=answer.choices, expression=asked.expression,
     )  # fmt: skip
 
 

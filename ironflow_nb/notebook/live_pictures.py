@@ -1,4 +1,7 @@
-"""Live pictures of runs and deciders: they update their own output, without a widget, and stay in a saved notebook.
+"""Live pictures of runs and deciders: they update their own output, and stay in a saved notebook.
+
+Where a person sits at a front end with widgets, a run has a card while it goes on (`run_card.py`); at its end the
+picture replaces the card, so that the saved notebook has no widget. A paused run keeps its card, to be resumed there.
 
 A picture is drawn again only after a change, at most four times a second, so that drawing takes about two per cent of
 the time. The picture of a run is final when the run has ended, and all bodies of it that run here: an interrupt leaves
@@ -8,22 +11,26 @@ same decider is shown again, and it is updated at the end of every cell, so that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.status import ENDED
+from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.deciders.decider import Decider
-from ironflow_nb.execution import REGISTRY, Engine, shell
+from ironflow_nb.execution import REGISTRY, Engine, logger, shell
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble, view_of
-from ironflow_nb.handles.run_progress import Moment, progress_of, progress_since
+from ironflow_nb.handles.run_progress import Moment, Progress, earlier_durations, progress_of, progress_since
 from ironflow_nb.journal.ports import QueueSelect, Select
 
 if TYPE_CHECKING:
+    from ironflow_nb.notebook.run_card import RunCard
     from ironflow_nb.views.run_view import RunView
 
 FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
+CARD_AFTER_S: Final = 0.5
+"""What takes less time needs no controls, and the library of widgets takes a fifth of a second to import."""
 RESTING_FACTOR: Final = 50
 """The pause between two drawings, in multiples of the time that a drawing takes."""
 AT_LEAST_EVERY_S: Final = 1.0
@@ -33,13 +40,18 @@ AT_LEAST_EVERY_S: Final = 1.0
 class LiveOutput:
     """One output that shows the latest run of a cell, and is updated while this run goes on."""
 
-    def __init__(self, engine: Engine, display_id: str) -> None:
+    def __init__(self, engine: Engine, display_id: str, *, is_in_cell: bool = False) -> None:
         self._engine = engine
         self._display_id = display_id
+        self._is_in_cell = is_in_cell
+        self._card: RunCard | None = None
+        self._may_have_card = True
+        self._began_s = 0.0
+        self._durations: tuple[RunId, Sequence[int]] | None = None
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
         self._moment: Moment | None = None
-        self._shown: tuple[RunView, bool] | None = None
+        self._shown: tuple[RunView, bool, bool] | None = None
         self._n_sessions: int | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
@@ -54,6 +66,7 @@ class LiveOutput:
             if self._is_following:
                 return
             self._is_following = True
+            self._began_s = self._engine.access.clock.monotonic()
         self._engine.threads.spawn("ironflow-picture", self._keep_up)
 
     def _keep_up(self) -> None:
@@ -67,13 +80,15 @@ class LiveOutput:
                 if is_over:
                     self._is_following = False
                     return
-            self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
+            is_paused = self._moment is not None and self._moment.status is RunStatus.PAUSED
+            self._wakeup.take(IDLE_S if is_paused else _pause_after(self._drawing_s))
 
     def finish(self) -> None:
         """Draw the current state. If the run has ended, and nothing of it still runs, this state is final.
 
         A later continuation of the run is shown by its own cell.
         """
+        self._is_in_cell = False
         self._is_final = self.paint()
         self._n_sessions = None if self._shown is None else self._shown[0].n_sessions
 
@@ -88,24 +103,69 @@ class LiveOutput:
                 session = self._engine.sessions.get(run_id)  # before reading: what has landed is in the journal
                 is_at_rest = session is None or not session.in_flight()
                 moment, progress = progress_since(self._engine, run_id, self._moment)
-                view = None if progress is None else view_of(run_id, progress)
+                view = None if progress is None else view_of(run_id, progress, self._earlier(progress))
                 if view is not None and self._is_continued(view):
                     self._is_final = True
                     return True
                 is_over = moment.status in ENDED and is_at_rest
                 view = view or (self._shown[0] if self._shown is not None else None)
-                if view is not None and (view, is_over) != self._shown:
-                    update(self._display_id, bundle_of(drawn(view), is_moving=not is_over))
-                    self._shown = view, is_over
+                if view is not None:
+                    self._show(view, is_over=is_over)
                 self._moment = moment
+                is_over = is_over and not (self._card is not None and moment.status is RunStatus.PAUSED)
             except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
                 update(self._display_id, bundle_of(trouble(run_id, error)))
+                self._drop_card()
             return is_over and run_id == self._run_id
 
+    def _earlier(self, progress: Progress) -> Sequence[int]:
+        """Return how long earlier runs took, read once for each run that has a card."""
+        if self._card is None or progress.run is None:
+            return ()
+        run_id = progress.run.run_id
+        if self._durations is None or self._durations[0] != run_id:
+            self._durations = run_id, earlier_durations(self._engine, progress.run)
+        return self._durations[1]
+
+    def _show(self, view: RunView, *, is_over: bool) -> None:
+        stays = not is_over or view.status is RunStatus.PAUSED or self._is_in_cell
+        card = self._card_of(view, is_over=is_over) if stays else None
+        now_shown = view, is_over, card is not None
+        if now_shown == self._shown:
+            return
+        if card is not None:
+            card.show(view)
+            if self._shown is None or not self._shown[2] or not card.is_heard:  # it may be the picture that is seen
+                update(self._display_id, card.bundle())
+        else:
+            update(self._display_id, bundle_of(drawn(view), is_moving=not is_over))
+            self._drop_card()  # after its output was replaced
+        self._shown = now_shown
+
+    def _card_of(self, view: RunView, *, is_over: bool) -> RunCard | None:
+        """Return the card, made if the front end may show one; None if no front end has shown it."""
+        from ironflow_nb.notebook.run_card import RunCard, can_show_card
+
+        is_long = self._engine.access.clock.monotonic() - self._began_s >= CARD_AFTER_S
+        if self._card is None and self._may_have_card and is_long and not is_over:
+            self._may_have_card = False
+            try:
+                if can_show_card():
+                    self._card = RunCard(self._engine, view, self._wakeup.set)
+            except Exception:  # noqa: BLE001 -- without a card there is the picture
+                logger().debug("no card of run %s", view.run_id, exc_info=True)
+                self._card = None
+        return None if self._card is None or self._card.is_unheard else self._card
+
+    def _drop_card(self) -> None:
+        if self._card is not None:
+            self._card.close()
+            self._card = None
+
     def _is_continued(self, view: RunView) -> bool:
-        """Return True if the run was continued since the cell of this output ended."""
-        return bool(self._n_sessions) and view.n_sessions > (self._n_sessions or 0)
+        """Return True if the run was continued since the cell of this output ended, and not by its card."""
+        return self._card is None and bool(self._n_sessions) and view.n_sessions > (self._n_sessions or 0)
 
 
 class CellPicture:
@@ -119,7 +179,7 @@ class CellPicture:
         if self._following is None:
             display_id = new_display_id(engine)
             show_placeholder(display_id)
-            self._following = LiveOutput(engine, display_id)
+            self._following = LiveOutput(engine, display_id, is_in_cell=True)
         self._following.follow(run_id)
 
     def finish(self) -> None:
@@ -158,14 +218,14 @@ def show_placeholder(display_id: str) -> None:
     show_bundle(display_id, {"text/plain": "starting"})
 
 
-def show_bundle(display_id: str, bundle: dict[str, str]) -> None:
+def show_bundle(display_id: str, bundle: dict[str, Any]) -> None:
     """Display a MIME bundle under the id."""
     from IPython.display import display
 
     display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
 
 
-def update(display_id: str, bundle: dict[str, str]) -> None:
+def update(display_id: str, bundle: dict[str, Any]) -> None:
     """Replace the output with this id; works from any thread, also while another cell runs."""
     from IPython.display import update_display
 
@@ -276,5 +336,8 @@ class LiveDeciderOutput:
 
 
 def _rest_after(took_s: float) -> float:
-    rest_s = min(max(EVERY_S, RESTING_FACTOR * took_s), AT_LEAST_EVERY_S)
-    return max(rest_s, BUSY_FACTOR * took_s)
+    return max(_pause_after(took_s), BUSY_FACTOR * took_s)
+
+
+def _pause_after(took_s: float) -> float:
+    return min(max(EVERY_S, RESTING_FACTOR * took_s), AT_LEAST_EVERY_S)

@@ -40,6 +40,8 @@ class WaitView(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None = None
     fits: str = ""
     """What answers a question, in words."""
+    form: str = ""
+    """How an answer is given: choice, text, number, date, datetime, json; empty if it can't be typed."""
     choices: tuple[str, ...] = ()
     """The answers to choose from, as they are typed; none if any answer that fits is taken."""
     payload: str | None = None

@@ -13,6 +13,7 @@ from ironflow_nb.diagram import draw as door
 from ironflow_nb.diagram.draw import PictureParts, draw, draw_parts, shown_diagram
 from ironflow_nb.diagram.model import Diagram, Edge
 from ironflow_nb.diagram.states import Caption, NodeState, node_states
+from ironflow_nb.diagram.svg import EDGES
 from tests.diagram.drawn import Drawn, chain, diagrams, looped, node, states
 
 RUNNING = {"run_status": RunStatus.RUNNING, "run_id": "k7x2mq9d4tzc"}
@@ -67,7 +68,7 @@ def test_the_parts_of_a_picture_are_those_of_the_picture() -> None:
     of_steps = node_states([("left", StepStatus.RUNNING, 1, None)])
     svg = draw(looped(), of_steps, **RUNNING).svg or ""  # type: ignore[arg-type]
     found = parts(looped(), of_steps, **RUNNING)  # type: ignore[arg-type]
-    assert set(found.elements) == set(Drawn.of(svg).by_id())
+    assert set(found.elements) == set(Drawn.of(svg).by_id()) | {EDGES}
     assert all(element in svg for element in found.elements.values())
 
 

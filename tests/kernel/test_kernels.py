@@ -279,7 +279,7 @@ def test_magics_show_runs_and_refuse_typos(tmp_path: Path) -> None:
 
 
 def test_widgets_pandas_and_graphviz_are_not_imported_by_loading_or_running(tmp_path: Path) -> None:
-    with Kernel(tmp_path) as kernel:
+    with Kernel(tmp_path, {"IRONFLOW_STATIC": "1"}) as kernel:  # a run that lasts has a card, which is a widget
         kernel.run("import sys; before = set(sys.modules)")
         define(kernel)
         kernel.run("main(3)")

@@ -1,0 +1,165 @@
+"""The card of a run in a front end with widgets: its picture, drawn once and patched, with controls and forms.
+
+What a person asks for by a click is done on a thread of its own: the thread that hears of it may be one that executes
+cells.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.diagram.draw import PictureParts, draw_parts
+from ironflow_nb.diagram.svg import element_id
+from ironflow_nb.execution import Engine, is_interactive, logger, shell
+from ironflow_nb.handles.node_details import details_of
+from ironflow_nb.handles.open_questions import answer_typed
+from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run_picture import bundle_of, drawn
+from ironflow_nb.views.run_view import RunAction, RunView
+
+if TYPE_CHECKING:
+    from ironflow_nb.notebook.card_widget import CardWidget
+
+WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+UNHEARD_S: Final = 5.0
+"""After this time without a word of the front end there is none that shows widgets, or the kernel can't hear it."""
+_FIELDS: Final = (
+    "status", "began_at", "ended_at", "progress", "waits", "lanes", "breakers", "actions",
+)  # fmt: skip
+
+
+def can_show_card() -> bool:
+    """Return True if a person sits at a front end that may show widgets, and the library for it is installed."""
+    is_static = os.environ.get("IRONFLOW_STATIC", "") not in {"", "0"}
+    return (
+        not is_static
+        and hasattr(shell(), "kernel")
+        and is_interactive()
+        and importlib.util.find_spec("anywidget") is not None
+    )
+
+
+class RunCard:
+    """A card that follows one run."""
+
+    def __init__(self, engine: Engine, view: RunView, acted: Callable[[], None]) -> None:
+        from ironflow_nb.notebook.card_widget import CardWidget
+
+        self._engine = engine
+        self._view = view
+        self._parts = _parts(view)
+        self._acted = acted
+        self._began_s = engine.access.clock.monotonic()
+        self.is_heard = False
+        self._widget: CardWidget = CardWidget(self._frame(), self._hear)
+
+    def _frame(self) -> dict[str, Any]:
+        """Return all that the card shows; `now` tells the front end the clock of the run."""
+        view = self._view
+        about = {"run_id": view.run_id, "now": self._engine.clock.now(), "svg": drawn(view).svg}
+        return {**about, **_fields(view, _FIELDS), "elements": self._parts.elements}
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether no front end has shown it by now."""
+        return not self.is_heard and self._engine.access.clock.monotonic() - self._began_s > UNHEARD_S
+
+    def bundle(self) -> dict[str, Any]:
+        """Return what is displayed: the widget, and the picture for front ends without widgets."""
+        address = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        return {WIDGET: address, **bundle_of(drawn(self._view), is_moving=True)}
+
+    def show(self, view: RunView) -> None:
+        """Show what has changed, or another run."""
+        if view.run_id != self._view.run_id:
+            self._view, self._parts = view, _parts(view)
+            self._widget.replace(self._frame())
+            return
+        change = view.delta(self._view)
+        if not change:
+            return
+        parts = _parts(view)
+        part = _fields(view, [name for name in _FIELDS if name in change.fields or name in change.parts])
+        before, elements = self._parts.elements, parts.elements
+        if parts.frame == self._parts.frame:
+            elements = {name: text for name, text in elements.items() if before[name] != text}
+        else:
+            part["svg"] = drawn(view).svg
+        self._view, self._parts = view, parts
+        self._widget.change({**part, "now": self._engine.clock.now()}, elements)
+
+    def close(self) -> None:
+        """Take the model away; its output was replaced before."""
+        self._widget.close()
+
+    # -- what a person asks for ------------------------------------------------------------------------------------
+
+    def _hear(self, content: Mapping[str, Any]) -> None:
+        self.is_heard = True
+        self._engine.threads.spawn("ironflow-card", lambda: self._do(content))
+
+    def _do(self, content: Mapping[str, Any]) -> None:
+        try:
+            match content:
+                case {"do": "hello"}:
+                    self._widget.repeat()
+                case {"do": "details", "element": str(element)}:
+                    self._widget.say(details=self._details(element))
+                case {"do": str(action)}:
+                    _perform(self._engine, Run(self._engine, self._view.run_id), action, content)
+                    self._widget.say(done=action)
+        except Exception as error:  # noqa: BLE001 -- the person who clicked is told
+            logger().debug("the card of run %s was asked for %s", self._view.run_id, content, exc_info=True)
+            self._widget.say(error=plain(f"{error}"), of=content.get("do"))
+        self._acted()
+
+    def _details(self, element: str) -> Any:
+        prefix = _prefix(self._view)
+        shown = next((each for each in self._view.nodes if element_id(each.node.id, prefix) == element), None)
+        if shown is None:  # several nodes are shown as one
+            return {"node_id": element, "label": "", "steps": []}
+        return msgspec.to_builtins(details_of(self._engine, self._view.run_id, shown))
+
+
+def _perform(engine: Engine, run: Run[Any], action: str, content: Mapping[str, Any]) -> None:
+    match action:
+        case RunAction.PAUSE:
+            run.pause()
+        case RunAction.RESUME:
+            run.resume()
+        case RunAction.CANCEL:
+            run.cancel()
+        case RunAction.RETRY:
+            run.resume(retry="failed")
+        case RunAction.ANSWER:
+            answer_typed(engine, run.id, content["line"], content["step"])
+        case RunAction.SIGNAL:
+            run.signal(content["name"], _payload(content.get("line", "")))
+        case _:
+            raise ValueError(f"a card has no {action!r}")
+
+
+def _payload(line: str) -> Any:
+    """Return the payload of a signal that a person has typed: JSON, or a text; None for nothing."""
+    try:
+        return msgspec.json.decode(line) if line.strip() else None
+    except msgspec.DecodeError:
+        return line
+
+
+def _fields(view: RunView, names: Any) -> dict[str, Any]:
+    return {name: msgspec.to_builtins(getattr(view, name)) for name in names}
+
+
+def _parts(view: RunView) -> PictureParts:
+    return draw_parts(view.shown, prefix=_prefix(view))
+
+
+def _prefix(view: RunView) -> str:
+    return f"iron-{view.run_id}"
