@@ -74,6 +74,8 @@ from .handles.run_replay import replay as replay
 from .handles.snapshot import Snapshot as Snapshot
 from .handles.sweep import Sweep as Sweep
 from .handles.trust import trust as trust
+from .handles.webhook import Webhook as Webhook
+from .handles.webhook import webhook as webhook
 from .history.breakers_frame import breakers as breakers
 from .history.frames import attempts as attempts
 from .history.frames import events as events

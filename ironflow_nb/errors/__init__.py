@@ -74,6 +74,7 @@ from ironflow_nb.errors.run_errors import (
 from ironflow_nb.errors.value_errors import (
     FileUnreadable,
     InputsNotStored,
+    SignatureInvalid,
     UntrustedRun,
     UntrustedValue,
     ValueNotStorable,
@@ -88,7 +89,7 @@ __all__ = [
     "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly", "JournalTooNew", "NodeFailed",
     "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun", "NotRetryable", "NotebookFailed",
     "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers", "ResultTimeout", "RunCancelled", "RunFailed",
-    "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout", "SecretMissing", "StepFailed",
-    "StepNotFound", "StepTimeout", "UniqueKeyTaken", "UntrustedRun", "UntrustedValue", "ValueNotStorable",
+    "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout", "SecretMissing", "SignatureInvalid",
+    "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken", "UntrustedRun", "UntrustedValue", "ValueNotStorable",
     "ValueUnreadable", "VersionConflict", "VersionNotFound", "WaitTimeout", "WorkerLost", "WrongColour",
 ]  # fmt: skip

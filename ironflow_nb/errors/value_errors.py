@@ -43,3 +43,7 @@ class InputsNotStored(IronflowError, LookupError):
     run_id: str
     step: str | None = None
     arguments: list[str] | None = None
+
+
+class SignatureInvalid(IronflowError, PermissionError):
+    """A request is not signed with the secret of its webhook, or was signed too long ago; nothing in it was read."""

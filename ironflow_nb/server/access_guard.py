@@ -13,8 +13,9 @@ from ironflow_nb.server.http_calls import Reply, refused
 
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN: Final = frozenset({"/health"})
-"""What is answered without the token."""
+_HEALTH: Final = "/health"
+_WEBHOOKS: Final = "/webhooks/"
+"""The requests under it are signed instead."""
 
 
 def is_loopback(host: str) -> bool:
@@ -42,7 +43,8 @@ class AccessGuard:
         origin = headers.get("origin")
         if method not in _SAFE and origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
             return refused(403, "foreign_origin", f"a page of {origin[:100]} may change nothing here")
-        if self.token is None or path in _OPEN or self._is_right(headers.get("authorization", "")):
+        is_open = path == _HEALTH or path.startswith(_WEBHOOKS)
+        if self.token is None or is_open or self._is_right(headers.get("authorization", "")):
             return None
         return Reply(
             {"error": {"code": "unauthorized", "message": "give the token: Authorization: Bearer TOKEN"}},

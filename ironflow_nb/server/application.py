@@ -127,6 +127,8 @@ class _Service:
             return refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s")
         if content is None:
             return refused(413, "body_too_large", f"a body may have {self.most_bytes} bytes")
+        if route.is_raw:
+            return content
         if route.body is None or (not content and _is_optional(route.body)):
             return None
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -47,6 +47,8 @@ class HttpRoute(NamedTuple):
     twin: str
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
+    is_raw: bool = False
+    """Whether it gets the bytes of its body as they came, of any type."""
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

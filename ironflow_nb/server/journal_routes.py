@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from ironflow_nb._version import __version__
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.catalog import kinds, nodes
 from ironflow_nb.graphs.compiler.compiler import compile_graph
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, format_path
 from ironflow_nb.graphs.compiler.graph_source import parse_source, source_from_data
 from ironflow_nb.handles.open_questions import waiting
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.webhook import WEBHOOKS, Webhook
 from ironflow_nb.history.breakers_frame import breakers
 from ironflow_nb.history.lanes_frame import lanes
 from ironflow_nb.history.plain_json import json_of
@@ -62,6 +64,22 @@ def record_event(call: HttpCall) -> Reply:
     asked: EventBody = call.body
     key = call.headers.get("idempotency-key", asked.key)
     return Reply({"event_id": emit_event(call.engine, event_name(asked.name), asked.data, key)}, 202)
+
+
+def take_webhook(call: HttpCall) -> Reply:
+    """Take a signed request of another service."""
+    known = REGISTRY.registered[WEBHOOKS]
+    found: Webhook | None = known.get(call.path["name"])
+    if found is None:
+        listed = ", ".join(sorted(known)) or "none"
+        return refused(404, "no_webhook", f"there is no webhook {call.path['name']!r}; here are defined: {listed}")
+    begun = found.take(call.engine, call.body, call.headers)
+    if begun is None:
+        return Reply({"ignored": True})
+    if isinstance(begun, str):
+        return Reply({"event_id": begun}, 202)
+    call.engine.flush()
+    return Reply({"run_id": begun.id, "status": begun.status.value}, 202, {"Location": f"/runs/{begun.id}"})
 
 
 def list_flows(_call: HttpCall) -> Reply:
@@ -119,6 +137,10 @@ JOURNAL_ROUTES: Final = (
     HttpRoute("GET", "/waiting", list_waiting, "the open questions of all runs", "iron.waiting()"),
     HttpRoute("POST", "/waiting/{run_id}/answer", answer_run, "answer one", "run.answer(value)", body=AnswerBody),
     HttpRoute("POST", "/events", record_event, "record an event", "iron.emit(name, data)", body=EventBody),
+    HttpRoute(
+        "POST", "/webhooks/{name}", take_webhook, "a signed request", "hook.deliver(payload, headers)",
+        is_raw=True,
+    ),
     HttpRoute("GET", "/flows", list_flows, "the flows and graphs that are defined here", "flow?"),
     HttpRoute("GET", "/nodes", _frame("nodes", lambda _: nodes()), "the kinds of nodes of graphs", "iron.nodes()"),
     HttpRoute(

@@ -58,6 +58,8 @@ def _operation(route: HttpRoute) -> dict[str, Any]:
             },
         },
     }
+    if route.is_raw:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
     if route.body is not None:
         schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
         is_needed = any(each.required for each in msgspec.structs.fields(route.body))

@@ -18,6 +18,7 @@ from ironflow_nb.errors import FlowNotDefined, IronflowError, RunNotFound, Value
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.typed_arguments import typed_arguments
 from ironflow_nb.history.frames import runs
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.history.plain_json import json_of
@@ -27,7 +28,6 @@ from ironflow_nb.server.event_stream import MEDIA_TYPE, stream_of_events
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
 from ironflow_nb.server.refusals import error_code
 from ironflow_nb.server.server_threads import in_thread
-from ironflow_nb.server.typed_arguments import typed_arguments
 
 MOST_WAIT_S: Final = 600.0
 _KEY: Final = "idempotency-key"

@@ -143,7 +143,7 @@ def event_trigger(
         raise ValueError(f"max_wait_s={max_wait_s!r} is shorter than debounce_s={debounce_s!r}")
     return EventTrigger(
         on=None if on is None else event_name(on, "on"),
-        where=None if where is None else _expression("where", where),
+        where=None if where is None else expression_of_event("where", where),
         debounce=debounce,
         max_wait=max_wait,
         cancel_on=_cancel_on(cancel_on),
@@ -152,11 +152,16 @@ def event_trigger(
 
 def _cancel_on(given: str | Mapping[str, str] | None) -> dict[str, str | None]:
     if isinstance(given, Mapping):
-        return {event_name(name, "cancel_on"): _expression("cancel_on", path) for name, path in given.items()}
+        return {event_name(name, "cancel_on"): expression_of_event("cancel_on", path) for name, path in given.items()}
     return {} if given is None else {event_name(given, "cancel_on"): None}
 
 
-def _expression(option: str, text: object) -> str:
+def expression_of_event(option: str, text: object) -> str:
+    """Return a JMESPath expression.
+
+    Raises:
+        ValueError: it is not one.
+    """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f'{option} is a JMESPath expression such as "total > `100`", not {text!r}')
     try:

@@ -78,6 +78,25 @@ def typed(order: Order, path: Path, some: "unknown" = None):
 def ordered(data):
     return work(data["n"])
 """
+HOOKS = """
+import os
+import ironflow_nb as iron
+from ironflow_nb import flow
+
+SECRET = os.environ["SENDER"]
+
+@flow(on="order.placed")
+def ordered(data):
+    return data["n"]
+
+@flow
+def plain(n: int):
+    return n
+
+hook = iron.webhook("orders", secret=SECRET, emit="order.placed")
+iron.webhook("runs", secret=SECRET, flow=plain)
+hook.deliver({"n": 1})
+"""
 GRAPH = "graph: shout\nnodes:\n  - id: loud\n    transform: '{{ upper(input.text) }}'\n"
 
 
