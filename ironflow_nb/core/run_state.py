@@ -118,7 +118,7 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
     match event:
         case events.DomainEvent():
             return replace(row, updated_at=recorded.at)
-        case events.SignalReceived() | events.WaitEnded() if row.status is RunStatus.WAITING:
+        case events.SignalReceived(is_refused=False) | events.WaitEnded() if row.status is RunStatus.WAITING:
             return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
         case events.SignalReceived():
             return replace(row, updated_at=recorded.at)

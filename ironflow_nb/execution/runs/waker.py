@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import RunAdmitted, RunContinued, RunQueued, RunWaiting, StepStarted
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
@@ -16,13 +18,14 @@ from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice
 from ironflow_nb.execution.registry import REGISTRY, StartableDefinition
 from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
+from ironflow_nb.journal.ports import EventRow, QueueItem, QueueSelect, Reader, RunCommit, Select
 
 WOKEN_AT_ONCE: Final = 20
 MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
 _LOOKS_AT_CALLS: Final = 200
+_REPLAYED: Final = (RunStatus.RUNNING, RunStatus.PENDING)
 _KINDS: Final = {*WaitKind, *StartKind}
 _FOREIGN_US: Final = 10_000_000
 """The time after which signatures of other users' schedules and events are checked again."""
@@ -101,7 +104,7 @@ class Waker:
         self._found.extend(run.run_id for run in roots if self._is_free(reader, run))
         next_due_at = reader.next_due_at(now)
         # A living owner ends its waits itself; if it dies before it does, nothing else tells of it.
-        is_held = any(self._may_wake(run) and run.owner not in {None, self._engine.owner} for run in roots)
+        is_held = any(self._may_wake(reader, run) and run.owner not in {None, self._engine.owner} for run in roots)
         return min(next_due_at, now + _HELD_US) if is_held else next_due_at
 
     def _n_free(self) -> int:
@@ -181,20 +184,20 @@ class Waker:
         roots = {root.run_id: root for each in waiting if each in runs and (root := _root(reader, runs[each]))}
         return roots.values()
 
-    def _may_wake(self, run: RunRow) -> bool:
+    def _may_wake(self, reader: Reader, run: RunRow) -> bool:
         """Return True if this process continues the run once it has no living owner."""
         is_refused = run.run_id in self._engine.refused or REGISTRY.find_of(run) is None
-        return run.status is RunStatus.WAITING and not is_refused
+        return not is_refused and still_waits(reader, run)
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
-        if not self._may_wake(run):
+        if not self._may_wake(reader, run):
             return False
         if run.owner == self._engine.owner:
             return not self._engine.is_running_here(run.run_id)
         return not self._engine.access.is_owner_alive(reader, run.owner)
 
     def _has_others(self, reader: Reader) -> bool:
-        return is_any_waiting(reader, without=self._engine.refused)
+        return is_any_waiting(self._engine, reader, without=self._engine.refused)
 
     def _wake_some(self) -> bool:
         """Continue the next of what was found, as far as it can still go on; return True if anything was found."""
@@ -265,12 +268,43 @@ def watch_what_is_due(engine: Engine) -> None:
     is_any = any(each.wanted_events for each in startable.values())
     if not is_any:
         with engine.journal.reading() as reader:
-            is_any = bool(reader.starts(startable)) or is_any_waiting(reader)
+            is_any = bool(reader.starts(startable)) or is_any_waiting(engine, reader)
     if is_any:
         watch(engine)
 
 
-def is_any_waiting(reader: Reader, *, without: Collection[RunId] = ()) -> bool:
+def is_any_waiting(engine: Engine, reader: Reader, *, without: Collection[RunId] = ()) -> bool:
     """Return True if a run waits that this process defines."""
-    waiting = reader.runs(Select(statuses={RunStatus.WAITING}, without=without, limit=_KNOWN))
-    return any(REGISTRY.find_of(run) for run in waiting)
+
+    def known(*statuses: RunStatus) -> Iterator[RunRow]:
+        runs = reader.runs(Select(statuses=statuses, without=without, limit=_KNOWN))
+        return (run for run in runs if REGISTRY.find_of(run))
+
+    return any(known(RunStatus.WAITING)) or any(
+        not engine.access.is_owner_alive(reader, run.owner) and still_waits(reader, run) for run in known(*_REPLAYED)
+    )
+
+
+def still_waits(reader: Reader, run: RunRow) -> bool:
+    """Return True if the run waits, or did so until a continuation that has come to nothing but its own beginning.
+
+    That one has replayed the flow when its process died, and did not reach the open wait. It counts as if it had not
+    been, once: of two in a row the replay itself may be what ends processes, and the run is interrupted.
+    """
+    if run.status is RunStatus.WAITING:
+        return True
+    if run.status not in _REPLAYED or run.n_sessions == 1:
+        return False
+    newest = reader.events(Select(run_ids=[run.run_id], limit=1))
+    if not all(map(_is_of_beginning, newest)):  # as of most, so all its events need not be read
+        return False
+    before, *rest = reader.events(Select(run_ids=[run.run_id], after_version=run.session_version - 2))
+    return before.type == RunWaiting.__name__ and all(map(_is_of_beginning, rest))
+
+
+def _is_of_beginning(row: EventRow) -> bool:
+    """Return True if a continuation records such an event before the flow does anything: calls of children go on."""
+    kinds = {kind.__name__ for kind in (RunContinued, RunQueued, RunAdmitted)}
+    return row.type in kinds or (
+        row.type == StepStarted.__name__ and decode_as(StepStarted, row.data).child_run_id is not None
+    )

@@ -14,7 +14,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.idle_runs import end_idle, stop_idle
-from ironflow_nb.execution.runs.waker import Waker
+from ironflow_nb.execution.runs.waker import Waker, still_waits
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_root, is_waiting, park
@@ -88,7 +88,7 @@ class RunWorker(Waker):
         if REGISTRY.find_of(run) is None:
             self._note_undefined(run)
             return False
-        if run.status is RunStatus.WAITING:
+        if still_waits(reader, run):
             return super()._is_free(reader, run)
         is_refused = run.status not in OWNED or run.run_id in self._engine.refused
         if is_refused or self._engine.access.is_owner_alive(reader, run.owner):

@@ -142,9 +142,10 @@ class ConcurrentWork:
         finally:
             self._at_rest.discard(task)
 
-    def tasks_at_work(self, of_flow: Any) -> set[Any]:
+    def tasks_at_work(self, of_flow: Any) -> Iterator[Any]:
         """Return the tasks of the flow, its own one among them, that await something else. Any thread may ask."""
-        return {of_flow, *self.tasks.copy()} - self._at_rest.copy()
+        at_rest = self._at_rest
+        return (task for task in (of_flow, *self.tasks.copy()) if task not in at_rest)
 
     # -- attempts that are not due -------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from ironflow_nb.errors import IronflowError, WaitTimeout
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, Promise, mark
 from ironflow_nb.execution.session.run_phase import is_stop
-from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.session.run_writer import RunWriter, Write
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Signal
@@ -25,7 +25,10 @@ from ironflow_nb.values.stored_value import StoredValue
 
 
 class OpenWait:
-    """One wait; `promise` gets what it gives. `due_at` is earlier than in its row if a clock was set back."""
+    """One wait; `promise` gets what it gives. `due_at` is earlier than in its row if a clock was set back.
+
+    `thread` is that of a ``def`` flow which is in it.
+    """
 
     def __init__(self, attempt: Attempt, wanted: Wanted, clock: Clock, due_at: int | None) -> None:
         assert attempt.row is not None
@@ -34,6 +37,7 @@ class OpenWait:
         self.row = attempt.row
         self.due_at = due_at
         self.promise = Promise()
+        self.thread: int | None = None
         self._clock = clock
         self._due_s = math.inf
         if due_at is not None and not wanted.is_absolute:
@@ -51,6 +55,10 @@ class OpenWait:
         """Return True if its time is over."""
         left_s = self.left_s
         return left_s is not None and left_s <= 0
+
+
+Noted: TypeAlias = Sequence[tuple[RunWriter, PendingEvent]]
+"""Events about runs as a whole, each with the writer of its run."""
 
 
 class LeftWaiting(NamedTuple):
@@ -83,6 +91,10 @@ class OpenWaits:
     def __len__(self) -> int:
         return len(self._open)
 
+    def threads(self) -> set[int]:
+        """Return the threads that are in one of them."""
+        return {wait.thread for wait in list(self._open) if wait.thread is not None}
+
     @property
     def is_any_due(self) -> bool:
         """Return True if the time of one of them is over."""
@@ -114,38 +126,54 @@ class OpenWaits:
         """Return the question of that step, if it is open here."""
         return next((wait.wanted.question for wait in list(self._open) if wait.attempt.step == step), None)
 
-    def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
-        """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
+    def begin(
+        self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue], now_waiting: Callable[[], Noted],
+        thread: int | None = None,
+    ) -> OpenWait:  # fmt: skip
+        """Record that the wait begins, unless an earlier continuation did; that one's instant stays.
+
+        Unless something ends it at once, `now_waiting` is asked which runs wait by it, for the same transaction.
+        """
         wanted = wanted.of_attempt(attempt.step, attempt.number)
-        if attempt.row is not None:
-            wait = OpenWait(attempt, wanted, self._access.clock, self._due_at(attempt.row, wanted))
-            self._writer.post(Mail(put_work=self._work(wait)))
-        else:
-            identity, branch, nth = attempt.call.place
-            started = WaitStarted(
-                name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code,
-                wait_kind=wanted.kind, signals=wanted.signals, is_all=wanted.is_all, due_at=wanted.due_at,
-                branch=branch, nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
-                lived_with=self._writer.failures.prove(branch), site=attempt.call.site or "",
-            )  # fmt: skip
-            row = self._recorded(attempt, started, inputs, wanted)
-            wait = OpenWait(attempt, wanted, self._access.clock, row.due_at)
+        is_new = attempt.row is None
+        if is_new:
+            self._defer(attempt, inputs, wanted)  # so that nothing of it is lost, if the journal refuses it now
+        assert attempt.row is not None
+        due_at = wanted.due_at if is_new else self._due_at(attempt.row, wanted)
+        wait = OpenWait(attempt, wanted, self._access.clock, due_at)
+        if not is_new:
+            self._writer.post(Mail(put_work=self._items(wait.row.step, wanted, due_at)))
+        wait.thread = thread
         self._open.append(wait)
+        try:
+            noted = () if self.is_any_ready() else now_waiting()
+            if is_new or noted:
+                self.append_with(noted)
+        except BaseException:
+            self._open.remove(wait)
+            raise
         return wait
 
-    def _recorded(
-        self, attempt: Attempt, started: WaitStarted, inputs: Sequence[StoredValue], wanted: Wanted
-    ) -> StepRow:
-        mail = Mail(put_work=self._items(attempt.step, wanted, wanted.due_at))
-        pending = PendingEvent(started, attempt.step, attempt.number, values=inputs, mail=mail)
-        row = self._writer.defer(pending)  # so that nothing of it is lost, if the journal refuses it now
-        assert row is not None
-        attempt.row = row
-        self._writer.append()
-        return row
+    def append_with(self, noted: Noted, *events: PendingEvent) -> list[StepRow | None]:
+        """Commit the events in one transaction with what is noted of this run, which follows on them, and of others."""
+        write: Write = self._access.append
+        for writer, event in noted:
+            if writer is self._writer:
+                events = (*events, event)
+            else:
+                write = writer.along(event, write)
+        return self._writer.append(*events, write=write)
 
-    def _work(self, wait: OpenWait) -> tuple[QueueItem, ...]:
-        return self._items(wait.row.step, wait.wanted, wait.due_at)
+    def _defer(self, attempt: Attempt, inputs: Sequence[StoredValue], wanted: Wanted) -> None:
+        identity, branch, nth = attempt.call.place
+        started = WaitStarted(
+            name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code,
+            wait_kind=wanted.kind, signals=wanted.signals, is_all=wanted.is_all, due_at=wanted.due_at,
+            branch=branch, nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
+            lived_with=self._writer.failures.prove(branch), site=attempt.call.site or "",
+        )  # fmt: skip
+        mail = Mail(put_work=self._items(attempt.step, wanted, wanted.due_at))
+        attempt.row = self._writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs, mail=mail))
 
     def _due_at(self, row: StepRow, wanted: Wanted) -> int | None:
         """Return when a wait that goes on is due: no later than queued, nor after all of its time from now.
@@ -169,10 +197,11 @@ class OpenWaits:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def settle(self, storage: RunStorage) -> None:
+    def settle(self, storage: RunStorage, go_on: Noted) -> None:
         """End the waits whose signals are there, first sent to first begun, and those that are due.
 
-        The mailbox is read after the clock: what was sent before an instant wins over it.
+        The mailbox is read after the clock: what was sent before an instant wins over it. If any ends, what is to be
+        noted of other runs, which `go_on`, is in the same transaction.
         """
         if not self._open:
             return
@@ -192,7 +221,7 @@ class OpenWaits:
             except ValueError as error:
                 self._refuse(wait, chosen, error)
         if ended:
-            rows = self._writer.append(*(event for _, events, _, _ in ended for event in events))
+            rows = self.append_with(go_on, *(event for _, events, _, _ in ended for event in events))
             after = {(row.step, row.attempt): row for row in rows if row is not None}
             for wait, _, value, failure in ended:
                 wait.row = wait.attempt.row = after[wait.attempt.step, wait.attempt.number]
@@ -268,10 +297,10 @@ class OpenWaits:
                 self._writer.failures.note_lived_with(wait.row)
             wait.promise.fail(failure)
 
-    def cancel(self, wait: OpenWait) -> None:
-        """Record that the flow has cancelled the wait: its task was cancelled, while the run goes on."""
+    def cancel(self, wait: OpenWait, go_on: Noted) -> None:
+        """Record that the flow has cancelled the wait: its task was cancelled, while the run goes on; see `settle`."""
         if wait in self._open:
-            self._writer.append(self._ended(wait, WaitOutcome.CANCELLED, self._access.clock.now()))
+            self.append_with(go_on, self._ended(wait, WaitOutcome.CANCELLED, self._access.clock.now()))
             self._open.remove(wait)
 
     def fail(self, error: BaseException) -> None:

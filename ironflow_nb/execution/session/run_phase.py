@@ -91,8 +91,8 @@ class RunLifecycle:
         self.access = writer.access
         self.run_id: RunId = writer.run_id
         self.lock = self.access.threads.lock()
-        self.wakeups = Wakeups()
-        self.stops = Wakeups()
+        self.wakeups = Wakeups(self.access.threads.ident)
+        self.stops = Wakeups(self.access.threads.ident)
         """The wakeups of waits for a body in an executor; only a stop of the run concerns them."""
         self.child_runs: list[RunLifecycle] = []
         self.parent: RunLifecycle | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -35,6 +35,9 @@ _VALUE_OF_ROW: Final = {
     kind: field for kind in EVENT_TYPES.values() for field in ("inputs", "output") if field in kind.__struct_fields__
 }
 """The events that give their row a value, and their fields with its id."""
+
+Write: TypeAlias = Callable[[Sequence[RunCommit], Durability], None]
+"""Writes commits to the journal, in one transaction."""
 
 
 class _PendingWrites(msgspec.Struct):
@@ -178,8 +181,10 @@ class RunWriter:
             waiting.steps[row.step, row.attempt] = row
         return row
 
-    def commit(self, *pending_events: PendingEvent) -> list[StepRow | None]:
+    def commit(self, *pending_events: PendingEvent, write: Write | None = None) -> list[StepRow | None]:
         """Write all that is pending and the events in one transaction; return the attempt of each event after it.
+
+        By default the journal has nothing else in this transaction; see `along`.
 
         Raises:
             JournalConflict: another engine appended to the run.
@@ -193,7 +198,8 @@ class RunWriter:
         commit = self._run_commit(folded, pending_events)
         if reports:
             commit = replace(commit, additions=(*commit.additions, *reports))
-        self.access.append([commit], self.durability if folded.events or folded.steps else Durability.PROCESS)
+        durability = self.durability if folded.events or folded.steps else Durability.PROCESS
+        (write or self.access.append)([commit], durability)
         # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(folded.events)
         self.at, self.row = folded.at, folded.run
@@ -266,7 +272,18 @@ class RunWriter:
             mail.append(mail_of_detached(run, self._n_deaths))
         return _with_mail(commit, mail) if mail and folded.events else commit
 
-    def append(self, *events: PendingEvent) -> list[StepRow | None]:
+    def along(self, event: PendingEvent, write: Write) -> Write:
+        """Return what writes commits of others in one transaction with this run's next, to which the event is added.
+
+        Lock: session.
+        """
+
+        def write_along(commits: Sequence[RunCommit], durability: Durability) -> None:
+            self.commit(event, write=lambda own, _: write([*commits, *own], durability))
+
+        return write_along
+
+    def append(self, *events: PendingEvent, write: Write | None = None) -> list[StepRow | None]:
         """Commit for a session, with a second try after an error that the journal does not know.
 
         Raises:
@@ -276,12 +293,12 @@ class RunWriter:
         if not isinstance(self.fatal_error, RunTakenOver):
             try:
                 try:
-                    return self.commit(*events)
+                    return self.commit(*events, write=write)
                 except IronflowError:
                     raise
                 except Exception as error:  # noqa: BLE001 -- no memory, the end of the stack: others wait for this
                     self.access.background_errors.note("writing to the journal", error)
-                return self._commit_again(events)
+                return self._commit_again(events, write)
             except JournalConflict as error:
                 self.fatal_error = RunTakenOver(
                     f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
@@ -298,9 +315,9 @@ class RunWriter:
             self.commit()
         raise self.fatal_error
 
-    def _commit_again(self, events: Sequence[PendingEvent]) -> list[StepRow | None]:
+    def _commit_again(self, events: Sequence[PendingEvent], write: Write | None) -> list[StepRow | None]:
         try:
-            return self.commit(*events)
+            return self.commit(*events, write=write)
         except IronflowError:
             raise
         except Exception as error:

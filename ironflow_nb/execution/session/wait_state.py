@@ -3,62 +3,100 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from ironflow_nb.core.events import RunAdmitted, RunWaiting
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.core.wait_rules import Wanted
 from ironflow_nb.execution.recording.journal_access import PendingEvent
-from ironflow_nb.execution.session.open_waits import LeftWaiting, OpenWait
+from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.session.open_waits import LeftWaiting, Noted, OpenWait
 from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.values.stored_value import StoredValue
+
+
+def begin_wait(session: Session, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
+    """Record that a wait begins, and in the same transaction of which runs everything waits by it.
+
+    A run that waits survives its process: others continue it when the wait ends. One that is recorded as running when
+    its process dies does not, for nobody knows what else was at work in it, and may have been the cause. So between
+    these two commits a run would be lost that does nothing but wait. The locks of the runs around it are held, and
+    every wait of their children begins and ends under these, so what is seen to wait does so until it is recorded.
+    """
+    with _locked_with_around(session) as around:
+        session.raise_if_late(attempt)
+        thread = session.access.threads.ident() if session.loop is None else None
+        return session.waits.begin(attempt, wanted, inputs, partial(_now_waiting, session, around), thread)
+
+
+def _now_waiting(session: Session, around: Sequence[Session]) -> Noted:
+    """Return what is to be recorded of the runs that wait, now that the calling code is about to."""
+    waiting = takewhile(partial(_is_waiting_with, session), [session, *around])
+    return [(each.writer, _waiting(each)) for each in waiting if _status(each) is RunStatus.RUNNING]
+
+
+def _is_waiting_with(beginning: Session, session: Session) -> bool:
+    """Return True if everything in the run waits, and of its other children that is recorded."""
+    family = {beginning, *runs_around(beginning)}
+    others = (each for each in reversed(children_of(session)) if each not in family)
+    return all(_status(each) is RunStatus.WAITING for each in others) and is_waiting(session)
+
+
+def _waiting(session: Session) -> PendingEvent:
+    return PendingEvent(RunWaiting(waiting_for=waited_for(session)))
+
+
+def _status(session: Session) -> RunStatus | None:
+    return None if session.writer.row is None else session.writer.row.status
 
 
 def settle_waits(session: Session) -> None:
     """End the waits that are due, and those whose signals are there; called after anything that may end a wait.
 
-    A run that is being parked leaves them to the continuation that they cause. The runs around it go on first: one that
-    is recorded as waiting when no wait below it is open would wait for ever, if its process dies then or is closed.
-    That none of them is recorded so once more in between is kept by `_while_held`.
+    A run that is being parked leaves them to the continuation that they cause. The runs around it go on in the same
+    transaction: one that is recorded as waiting when no wait below it is open would wait for ever, if its process dies.
     """
-    while True:
-        with session.lock:
-            if not session.is_open or session.waits.n_holders:
-                break
-            around = _waiting_around(session)
-            if not all(each.is_open for each in around):
-                break  # one was left waiting by its engine, and another continuation ends the wait
-            if not around or not session.waits.is_any_ready():
-                session.waits.settle(session.storage)
-                break
-        _let_go_on(around)
+    with _locked_with_around(session) as around:
+        waiting = [each for each in around if _status(each) is RunStatus.WAITING]
+        # If one was left waiting by its engine, another continuation ends the wait.
+        if session.is_open and not session.waits.n_holders and all(each.is_open for each in waiting):
+            session.waits.settle(session.storage, _going_on(waiting))
     session.wakeups.wake()
 
 
 def cancel_wait(session: Session, wait: OpenWait) -> None:
     """Record that the flow has cancelled the wait; the runs around it go on, see `settle_waits`."""
-    _let_go_on(_waiting_around(session))
-    with session.lock:
-        session.waits.cancel(wait)
+    with _locked_with_around(session) as around:
+        waiting = [each for each in around if each.is_open and _status(each) is RunStatus.WAITING]
+        session.waits.cancel(wait, _going_on(waiting))
 
 
-def _waiting_around(session: Session) -> list[Session]:
-    """Return the runs around this one that are recorded as waiting, the outermost first."""
+def _going_on(waiting: Sequence[Session]) -> Noted:
+    return [(each.writer, PendingEvent(RunAdmitted())) for each in waiting]
+
+
+def runs_around(session: Session) -> list[Session]:
+    """Return the runs around this one, the innermost first."""
     around: list[Session] = []
     while isinstance(session.parent, Session):
         session = session.parent
-        if session.writer.row is not None and session.writer.row.status is RunStatus.WAITING:
-            around.insert(0, session)
+        around.append(session)
     return around
 
 
-def _let_go_on(runs: list[Session]) -> None:
-    for each in runs:
-        with each.lock:
-            row = each.writer.row
-            if each.is_open and row is not None and row.status is RunStatus.WAITING:
-                each.writer.append(PendingEvent(RunAdmitted()))
+@contextmanager
+def _locked_with_around(session: Session) -> Iterator[list[Session]]:
+    """Hold the locks of the run and of those around it, the outermost first; give those around, the innermost first."""
+    around = runs_around(session)
+    with ExitStack() as locks:
+        for each in (*reversed(around), session):
+            locks.enter_context(each.lock)
+        yield around
 
 
 def _while_held(session: Session, act: Callable[[], bool]) -> bool:
@@ -160,7 +198,7 @@ def is_waiting(session: Session) -> bool:
     if not all(child.is_finished() for child in beside if child not in branches):
         return False
     if session.loop is None:
-        is_blocked = session.wakeups.n_waiting + len(children) > len(branches)
+        is_blocked = len(session.wakeups.threads() | session.waits.threads()) + len(children) > len(branches)
     else:
         n_at_rest = len(session.waits) + len(children)
         is_blocked = session.beside.n_awaited <= n_at_rest and all(
@@ -193,14 +231,13 @@ def note_waiting(session: Session, now_s: float) -> float | None:
 
 
 def _is_to_be_noted(session: Session) -> bool:
-    row = session.writer.row
-    return row is not None and row.status is RunStatus.RUNNING and not session.writer.is_pending
+    return _status(session) is RunStatus.RUNNING and not session.writer.is_pending
 
 
 def _note(session: Session) -> bool:
     with session.lock:
         if session.phase is RunPhase.OPEN and _is_to_be_noted(session):
-            session.writer.append(PendingEvent(RunWaiting(waiting_for=waited_for(session))))
+            session.writer.append(_waiting(session))
     return False
 
 
@@ -216,6 +253,4 @@ def is_root(session: Session) -> bool:
 
 def root_of(session: Session) -> Session:
     """Return the outermost run around this one."""
-    while isinstance(session.parent, Session):
-        session = session.parent
-    return session
+    return [session, *runs_around(session)][-1]

@@ -36,9 +36,12 @@ class Branch(PromisedWork):
         """What recognises the branch in another continuation of the run."""
         return self.context.branch
 
+    def add(self) -> None:
+        """Have the flow answer for the branch."""
+        self.context.add_child(self)
+
     def begin(self) -> None:
         """Start the function."""
-        self.context.add_child(self)
         context = contextvars.copy_context()
         context.run(SCOPE.set, self.context)
         try:
@@ -75,6 +78,7 @@ class Branch(PromisedWork):
 def begin_branch(scope: RunContext, function: Callable[[], Any]) -> Branch:
     """Begin the function as a branch of the flow, recognised by it and by what it was given."""
     branch = _branch(scope, function, is_watched=False)
+    branch.add()
     branch.begin()
     return branch
 
@@ -96,8 +100,12 @@ def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]], *, colle
     failed: list[BaseException] = []
     for branch in branches:
         branch.when_done(partial(_note_failure, branch, failed))
-        branch.begin()
-    wait(scope.session, lambda: all(branch.is_finished() for branch in branches))
+        branch.add()
+    session = scope.session
+    with session.wakeups.woken(session.access.threads.wakeup()):  # of which the branches may know that this one waits
+        for branch in branches:
+            branch.begin()
+        wait(session, lambda: all(branch.is_finished() for branch in branches))
     for error in failed:
         if not (collects and is_collected(error)):
             raise error

@@ -112,12 +112,13 @@ def branching_tasks(
 ) -> asyncio.Task[Any]:
     """Make a task; one made by a flow is a branch of it."""
     scope = SCOPE.get()
-    if scope is None or scope.step is not None or step_runner.is_call(coroutine) or wait_runner.is_wait(coroutine):
+    if scope is None or scope.step is not None:
         return asyncio.Task(coroutine, loop=loop, context=context, **options)
-    context = contextvars.copy_context() if context is None else context
-    context.run(SCOPE.set, _branch(scope, coroutine))
+    if not (step_runner.is_call(coroutine) or wait_runner.is_wait(coroutine)):
+        context = contextvars.copy_context() if context is None else context
+        context.run(SCOPE.set, _branch(scope, coroutine))
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    scope.session.beside.add_task(task)
+    scope.session.beside.add_task(task)  # of a call, too: until it begins, the flow does not wait
     return task
 
 

@@ -11,7 +11,7 @@ from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import cancel_wait, is_left_by_thread, root_of, settle_waits
+from ironflow_nb.execution.session.wait_state import begin_wait, cancel_wait, is_left_by_thread, root_of, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.gates import admitted
@@ -74,6 +74,7 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
             cancel_wait(session, wait)
         raise
     finally:
+        wait.thread = None
         session.waits.untaken.discard(wait)
     if wait.promise.error is not None and wait.row.lived_with:
         session.observe(wait.attempt)
@@ -84,9 +85,7 @@ def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
     if wanted.question is None:
         session.storage.refuse_secrets("the name of a signal", wanted.signals)
     inputs = session.storage.store_inputs(attempt.call.arguments)
-    with session.lock:
-        session.raise_if_late(attempt)
-        wait = session.waits.begin(attempt, wanted, inputs)
+    wait = begin_wait(session, attempt, wanted, inputs)
     settle_waits(session)  # a signal that was sent before ends it now
     return wait
 

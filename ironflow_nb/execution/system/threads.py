@@ -21,13 +21,14 @@ J = TypeVar("J")
 class Wakeups:
     """The wakeups of the waits for one run. Any thread may set them; the list has single atomic operations only."""
 
-    def __init__(self) -> None:
+    def __init__(self, ident: Callable[[], int]) -> None:
+        self._ident = ident
         self._waiting: list[Wakeup] = []
+        self._threads: list[int] = []
 
-    @property
-    def n_waiting(self) -> int:
-        """How many wait now."""
-        return len(self._waiting)
+    def threads(self) -> set[int]:
+        """Return the threads that wait now."""
+        return {*self._threads}
 
     def wake(self) -> None:
         """Wake all waits, so that each looks again."""
@@ -42,10 +43,13 @@ class Wakeups:
     @contextmanager
     def woken(self, wakeup: W) -> Iterator[W]:
         """Set the wakeup whenever something happens, inside of the block."""
+        ident = self._ident()
         self._waiting.append(wakeup)
+        self._threads.append(ident)
         try:
             yield wakeup
         finally:
+            self._threads.remove(ident)
             self._waiting.remove(wakeup)
 
 
