@@ -15,6 +15,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.steps.breaker_gate import BreakerGate
 from ironflow_nb.testing.clock import START_AT, SimClock
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
@@ -176,6 +177,24 @@ def test_one_attempt_decides_while_all_others_wait(lab: Lab) -> None:
     is_free.set()
     assert run.result(LIMIT_S) == list(range(6))
     assert SERVICE["most"] == 1
+
+
+def test_a_mapped_call_asks_once_whether_it_may_begin(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins it has asked. A second answer could be no, and a thread of the pool would wait for the breaker."""
+    left_s, asked = BreakerGate.left_s, []
+
+    def asking(gate: BreakerGate) -> float | None:
+        asked.append(gate)
+        return left_s(gate)
+
+    monkeypatch.setattr(BreakerGate, "left_s", asking)
+
+    @flow
+    def main() -> list[int]:
+        return list(call.map(range(6), concurrency=3))
+
+    assert main() == list(range(6))
+    assert len(asked) == 6
 
 
 def test_a_reset_lets_those_begin_that_wait(lab: Lab) -> None:

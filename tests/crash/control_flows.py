@@ -162,6 +162,42 @@ async def behind_a_breaker_async() -> int:
     return sum(await asyncio.gather(*map(guarded_async, range(3)))) + acknowledged(3, await guarded_async(3))
 
 
+@step(retries=Retry(attempts=5, delay_s=0.01), breaker=Breaker("mapped service", failures=2, open_s=5))
+def guarded(n: int) -> int:
+    return int(flows.flaky.fn(n))
+
+
+@flow
+def mapped_behind_a_breaker() -> int:
+    return sum(acknowledged(n, n) for n in guarded.map(range(4), concurrency=3))
+
+
+@flow
+async def mapped_behind_a_breaker_async() -> int:
+    return sum(acknowledged(n, n) for n in await guarded_async.map(range(4), concurrency=3))
+
+
+@step(lane=Lane("rated", limit=2, rate="5/s"), retries=AGAIN)
+def rated(n: int) -> int:
+    return int(flows.laned.fn(n))
+
+
+@flow
+def mapped_at_a_rate() -> int:
+    return sum(acknowledged(n, n) for n in rated.map(range(3), concurrency=3))
+
+
+@step(lane=Lane("rated async", limit=2, rate="5/s"), retries=AGAIN)
+async def rated_async(n: int) -> int:
+    await asyncio.sleep(0)
+    return int(flows.laned.fn(n))
+
+
+@flow
+async def mapped_at_a_rate_async() -> int:
+    return sum(acknowledged(n, n) for n in await rated_async.map(range(3), concurrency=3))
+
+
 async def broken_branch_async(n: int) -> None:
     await work_async(n)
     flows.broken()
@@ -178,6 +214,7 @@ FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         answered, answered_async, signalled, signalled_async, mapped_in_lanes, in_lanes_async,
-        behind_a_breaker_async, collected_async,
+        behind_a_breaker_async, collected_async, mapped_behind_a_breaker, mapped_behind_a_breaker_async,
+        mapped_at_a_rate, mapped_at_a_rate_async,
     )
 }  # fmt: skip

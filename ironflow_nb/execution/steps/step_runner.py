@@ -163,9 +163,9 @@ async def _resolved(
 
 
 async def perform_attempt(
-    driver: Driver, session: Session, attempt: Attempt, child: RunChild | None = None
+    driver: Driver, session: Session, attempt: Attempt, child: RunChild | None = None, *, is_gated: bool = True
 ) -> AttemptResult:
-    """Perform one attempt. A keyboard interrupt, like all that is not an `Exception`, passes through unrecorded."""
+    """Perform one attempt, once it has passed its gates. What is no `Exception` passes through unrecorded."""
     __tracebackhide__ = True
     session.beside.not_begun.discard(attempt)
     continuation = session.replayer
@@ -174,7 +174,7 @@ async def perform_attempt(
             await driver.pause(session, left_s)
         if attempt.spec.cache_s is not None and (found := await _shared_result(driver, session, attempt)) is not None:
             return found
-        if (attempt.spec.is_gated or session.desk.max_steps is not None) and child is None:
+        if is_gated and (attempt.spec.is_gated or session.desk.max_steps is not None) and child is None:
             await passed(driver, session, attempt)
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
@@ -318,7 +318,8 @@ async def _attempt_beside(driver: Driver, session: Session, attempt: Attempt) ->
     is_gated = attempt.spec.is_gated or session.desk.max_steps is not None
     if is_gated and (closed := closed_gate(session, attempt)) is not None:
         return partial(put_back, session, attempt, *closed)
-    return await perform_attempt(driver, session, attempt)
+    # It has passed. To ask again could find a breaker that has opened since, and wait for it on a thread of the pool.
+    return await perform_attempt(driver, session, attempt, is_gated=False)
 
 
 def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
