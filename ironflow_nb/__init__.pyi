@@ -92,6 +92,8 @@ from .notebook.run_notebook import run_notebook as run_notebook
 from .retention.prune import prune as prune
 from .retention.usage import usage as usage
 from .retention.vacuum import vacuum as vacuum
+from .retention.verification import Verification as Verification
+from .retention.verification import verify as verify
 from .triggers.emission import emit as emit
 from .triggers.schedule import schedules as schedules
 from .values.argument_types import File as File

@@ -57,7 +57,7 @@ for _command in (
     run_views.cancel_command, run_views.pause_command, run_views.detach_command, run_views.signal_command,
     run_views.answer_command, run_views.waiting_command, run_views.emit_command, run_views.schedules_command,
     run_views.lanes_command, run_views.breakers_command, run_views.queue_command, run_views.nodes_command,
-    run_views.doctor_command, run_views.usage_command, run_views.prune_command, run_views.sql_command,
-    run_views.export_command, run_views.import_command, serve_command,
+    run_views.doctor_command, run_views.verify_command, run_views.usage_command, run_views.prune_command,
+    run_views.sql_command, run_views.export_command, run_views.import_command, serve_command,
 ):  # fmt: skip
     command_line.add_command(_command)

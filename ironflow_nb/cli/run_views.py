@@ -28,6 +28,7 @@ from ironflow_nb.history.sql_query import sql
 from ironflow_nb.history.work_frame import work
 from ironflow_nb.retention.prune import prune
 from ironflow_nb.retention.usage import usage
+from ironflow_nb.retention.verification import verify
 from ironflow_nb.triggers.emission import emit
 from ironflow_nb.triggers.schedule import schedules
 
@@ -274,6 +275,22 @@ def nodes_command(*, as_json: bool) -> None:
     """List the kinds of nodes that graphs can have."""
     frame = nodes()
     print_frame(frame if as_json else frame[["kind", "description", "source"]], as_json=as_json)
+
+
+@click.command("verify")
+@click.argument("seal", required=False)
+@_json_option
+@journal_option
+def verify_command(*, seal: str | None, as_json: bool, journal: Path | None) -> None:
+    """Check that the journal is whole and as it was sealed, and seal what is new; the exit code is 1 if it is not.
+
+    SEAL is that of an earlier verification, which must still be there.
+    """
+    with existing_journal(journal, read_only=False):
+        found = verify(seal)
+        click.echo(found.headline, err=True)
+        print_frame(found, as_json=as_json)
+    sys.exit(0 if found.ok else 1)
 
 
 @click.command("doctor")

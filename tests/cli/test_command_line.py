@@ -232,7 +232,7 @@ def test_a_run_is_signalled_and_cancelled_from_outside(journal: Path) -> None:
     assert refused.exit_code == 1
 
 
-@pytest.mark.parametrize("name", ["waiting", "schedules", "lanes", "breakers", "queue", "doctor", "usage"])
+@pytest.mark.parametrize("name", ["waiting", "schedules", "lanes", "breakers", "queue", "doctor", "usage", "verify"])
 def test_a_frame_of_the_journal_is_printed(name: str, journal: Path) -> None:
     command = command_line.commands[name]
     assert invoke(command, journal=journal).exit_code == 0
