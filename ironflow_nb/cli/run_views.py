@@ -288,7 +288,8 @@ def verify_command(*, seal: str | None, as_json: bool, journal: Path | None) -> 
     """
     with existing_journal(journal, read_only=False):
         found = verify(seal)
-        click.echo(found.headline, err=True)
+        if not as_json:
+            click.echo(found.headline)
         print_frame(found, as_json=as_json)
     sys.exit(0 if found.ok else 1)
 

@@ -138,7 +138,7 @@ def test_a_moment_is_a_version_an_instant_or_a_position(lab: Lab) -> None:
     snapshots = taken(run)
     events = run.events()
     assert [each.position for each in snapshots] == events["position"].tolist()
-    assert [each.at for each in snapshots] == events["at"].dt.to_pydatetime().tolist()
+    assert [each.at for each in snapshots] == [each.to_pydatetime() for each in events["at"]]
     assert [run.at(position=each.position) for each in snapshots] == snapshots
     for each in snapshots:
         newest = max(other.version for other in snapshots if other.at <= each.at)
