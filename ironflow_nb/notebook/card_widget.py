@@ -12,7 +12,7 @@ import traitlets
 _STATIC: Final = Path(__file__).parent / "static"
 
 
-class CardWidget(anywidget.AnyWidget):  # type: ignore[misc]
+class CardWidget(anywidget.AnyWidget):
     """The model of one card. A view that comes later is given the latest frame; those that are there get changes."""
 
     _esm = (_STATIC / "run_card.js").read_text("utf-8")
