@@ -8,9 +8,21 @@ from typing import Any
 
 import msgspec
 
+from ironflow_nb.values.failures import safe_text
+
 
 def json_of(value: Any) -> Any:
-    """Return the value made of JSON's types only: frames as lists of rows, arrays as lists, NaN as null."""
+    """Return the value made of JSON's types only: frames as lists of rows, arrays as lists, NaN as null.
+
+    It never raises: what is nested too deep, or in itself, and what its own class can't show, is a text that says so.
+    """
+    try:
+        return _json_of(value)
+    except Exception as error:  # noqa: BLE001 -- code of users is met here
+        return f"({type(value).__name__} that can't be shown as JSON: {type(error).__name__})"
+
+
+def _json_of(value: Any) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -20,15 +32,15 @@ def json_of(value: Any) -> Any:
         case float():
             return value if np.isfinite(value) else None
         case dict():
-            return {key if isinstance(key, str) else str(json_of(key)): json_of(item) for key, item in value.items()}
+            return {key if isinstance(key, str) else str(_json_of(key)): _json_of(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [json_of(item) for item in value]
+            return [_json_of(item) for item in value]
         case pd.DataFrame():
-            return json_of(value.to_dict("records"))
+            return _json_of(value.to_dict("records"))
         case np.ndarray() | pd.Series() | pd.Index():
-            return json_of(value.tolist())
+            return _json_of(value.tolist())
         case np.generic():
-            return json_of(value.item())
+            return _json_of(value.item())
     if value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, datetime | date):
@@ -36,6 +48,6 @@ def json_of(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     try:
-        return json_of(msgspec.to_builtins(value))
+        return _json_of(msgspec.to_builtins(value))
     except TypeError:
-        return repr(value)
+        return safe_text(repr, value)

@@ -41,7 +41,7 @@ class AccessGuard:
             known = ", ".join(sorted(LOCAL_NAMES | {self.host}))
             return refused(421, "wrong_host", f"this server is reached as {known}, not as {name[:100]!r}")
         origin = headers.get("origin")
-        if method not in _SAFE and origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+        if method not in _SAFE and origin is not None and origin.partition("://")[2] != headers.get("host", ""):
             return refused(403, "foreign_origin", f"a page of {origin[:100]} may change nothing here")
         is_open = path == _HEALTH or path.startswith(_WEBHOOKS)
         if self.token is None or is_open or self._is_right(headers.get("authorization", "")):

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from ironflow_nb.core.durations import EPOCH
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import ENDED, RunStatus
-from ironflow_nb.execution import Engine
+from ironflow_nb.execution import Engine, logger
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.event_columns import event_data
 from ironflow_nb.journal.ports import EventRow, Select
@@ -88,7 +88,8 @@ class EventFeed:
         before = self._position
         try:
             self._position, ended = await in_thread(self._read, list(self._ends))
-        except OSError:  # the journal refuses now: the next look, or the request itself, tells
+        except Exception as error:  # noqa: BLE001 -- all who wait rest on this: the next look, or the request, tells
+            logger().debug("looking at the journal for those who wait: %s", error)
             return
         if self._position != before:
             self._tell()

@@ -28,6 +28,7 @@ from ironflow_nb.server.event_stream import MEDIA_TYPE, stream_of_events
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
 from ironflow_nb.server.refusals import error_code
 from ironflow_nb.server.server_threads import in_thread
+from ironflow_nb.values.failures import safe_text
 
 MOST_WAIT_S: Final = 600.0
 _KEY: Final = "idempotency-key"
@@ -154,7 +155,7 @@ def outcome_of_run(run: Run[Any]) -> dict[str, Any]:
         if status is RunStatus.COMPLETED:
             outcome["result"] = json_of(run.result())
         elif status is RunStatus.FAILED and (error := run.error) is not None:
-            outcome["error"] = {"code": error_code(error), "message": str(error)}
+            outcome["error"] = {"code": error_code(error), "message": safe_text(str, error)}
     except ValueUnreadable as error:
         outcome["error"] = {"code": error_code(error), "message": str(error)}
     return outcome

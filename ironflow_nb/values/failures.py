@@ -12,7 +12,7 @@ import copyreg
 import io
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -181,7 +181,7 @@ class _FailureRecorder:
             pickles |= self._picklable({_CLASS: _find_exception(exception_name(base))})
         return Failure(
             kind=legible(exception_name(kind)),
-            text=legible(_safe_text(str, error), TEXT_LIMIT),
+            text=legible(safe_text(str, error), TEXT_LIMIT),
             notes=_notes(error),
             arguments=tuple(trees.get(name, _format_part(value)) for name, value in named.items() if name not in state),
             state={name: tree for name, tree in trees.items() if name in state},
@@ -269,7 +269,7 @@ def _small_tree(value: Any) -> Tree:
 
 
 def _format_part(value: Any) -> str:
-    return legible(_safe_text(str if type(value) is str else repr, value), TEXT_LIMIT)
+    return legible(safe_text(str if type(value) is str else repr, value), TEXT_LIMIT)
 
 
 def _notes(error: BaseException) -> tuple[str, ...]:
@@ -278,7 +278,8 @@ def _notes(error: BaseException) -> tuple[str, ...]:
     return tuple(legible(note, TEXT_LIMIT) for note in texts)
 
 
-def _safe_text(write: Any, value: Any) -> str:
+def safe_text(write: Callable[[Any], str], value: Any) -> str:
+    """Return what `str` or `repr` makes of a value of any class. It never raises."""
     try:
         return str.__str__(write(value))
     except Exception:  # noqa: BLE001 -- a foreign __str__ or __repr__ may raise anything

@@ -57,6 +57,20 @@ def gated(n: int):
 def bad():
     raise LookupError("no such page")
 
+class Odd(Exception):
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+@flow
+def odd(is_raised: bool):
+    if is_raised:
+        raise Odd
+    around = [Odd()]
+    around.append(around)
+    return around
+
 @flow
 def asks(question: str):
     return iron.approve(question)

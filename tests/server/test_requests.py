@@ -40,6 +40,7 @@ DEEP = b'{"flow": "squares", "input": {"n": ' + b"[" * 100_000
         ({"url": "/runs", "json": {"flow": "squares", "input": {"n": "x" * 2_000_000}}}, 413, "body_too_large"),
         ({"url": "/runs", "json": {"flow": "squares"}, "headers": {"Host": "evil.test"}}, 421, "wrong_host"),
         ({"url": "/runs/a/cancel", "headers": {"Origin": "http://evil.test"}}, 403, "foreign_origin"),
+        ({"url": "/runs/a/cancel", "headers": {"Origin": "http://["}}, 403, "foreign_origin"),
         ({"url": "/runs/nothing/cancel"}, 404, "run_not_found"),
         ({"url": "/runs/nothing/signals/go"}, 404, "run_not_found"),
         ({"url": "/triangles"}, 404, "no_route"),

@@ -37,6 +37,13 @@ def test_a_failure_of_the_flow_is_its_outcome(served: Service) -> None:
     assert served.run(found["run_id"])["error"] == found["error"]
 
 
+def test_what_can_not_be_shown_costs_no_answer(served: Service) -> None:
+    found = served.start("odd", input={"is_raised": False}, wait=True, status=200)
+    assert "can't be shown" in found["result"]
+    found = served.start("odd", input={"is_raised": True}, wait=True, status=200)
+    assert "can't be shown" in served.run(found["run_id"])["error"]["message"]
+
+
 def test_an_accepted_run_is_shown_where_the_answer_says(served: Service) -> None:
     found = served.client.post("/runs", json={"flow": "squares", "input": {"n": 2}})
     assert found.status_code == 202
