@@ -14,6 +14,7 @@ import msgspec
 
 from ironflow_nb.execution import Engine
 from ironflow_nb.server.access_guard import AccessGuard
+from ironflow_nb.server.decider_routes import DECIDER_ROUTES
 from ironflow_nb.server.event_feed import EventFeed
 from ironflow_nb.server.event_stream import MEDIA_TYPE
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, refused
@@ -32,6 +33,7 @@ _BODY_S: Final = 30.0
 ROUTES: Final[tuple[HttpRoute, ...]] = (
     *RUN_ROUTES,
     *JOURNAL_ROUTES,
+    *DECIDER_ROUTES,
     HttpRoute("GET", "/openapi.json", lambda _: Reply(openapi_document(ROUTES)), "this document", "help(iron)"),
 )
 

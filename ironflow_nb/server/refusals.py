@@ -12,6 +12,7 @@ from ironflow_nb.errors import (
     EngineClosed,
     FlowNotDefined,
     InputsNotStored,
+    InstanceNotFound,
     IronflowError,
     JournalBusy,
     JournalConflict,
@@ -25,8 +26,10 @@ from ironflow_nb.errors import (
     SecretMissing,
     SignatureInvalid,
     StepNotFound,
+    UniqueKeyTaken,
     UntrustedRun,
     UntrustedValue,
+    VersionConflict,
     VersionNotFound,
 )
 from ironflow_nb.execution import logger, system_entropy
@@ -39,6 +42,7 @@ _STATUSES: Final[dict[type[BaseException], int]] = {
     EngineClosed: 503,
     FlowNotDefined: 409,
     InputsNotStored: 409,
+    InstanceNotFound: 404,
     JournalBusy: 503,
     JournalConflict: 409,
     JournalError: 503,
@@ -51,8 +55,10 @@ _STATUSES: Final[dict[type[BaseException], int]] = {
     SecretMissing: 503,
     SignatureInvalid: 401,
     StepNotFound: 404,
+    UniqueKeyTaken: 409,
     UntrustedRun: 403,
     UntrustedValue: 403,
+    VersionConflict: 409,
     VersionNotFound: 404,
 }
 """The others are those of a request that can't be understood: 422."""
