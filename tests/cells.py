@@ -33,4 +33,4 @@ def run_cell(source: str, namespace: MutableMapping[str, Any]) -> None:
     """Execute source under a file name of its own, where ``inspect`` finds it, as IPython does."""
     name = f"<cell {next(_NUMBERS)}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    exec(compile(source, name, "exec"), namespace)  # type: ignore[arg-type]
+    exec(compile(source, name, "exec", dont_inherit=True), namespace)  # type: ignore[arg-type]

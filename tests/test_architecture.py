@@ -40,7 +40,7 @@ FUNCTION_LIMIT = 50  # without its docstring
 N_OFFERED = 110
 ENGINE_LINES = 15_606
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_860
+TRACKING_LINES = 1_870
 
 
 @cache

@@ -270,10 +270,10 @@ def _reading_from_note(code: Any) -> Reading | None:
 
 
 def _read_class(kind: type) -> Reading:
-    source = class_source(kind, own_methods(kind), class_namespace(kind))
-    noted = _reading_from_note(kind) if source is None else None
+    noted = _reading_from_note(kind)
     if noted is not None:
         return noted
+    source = class_source(kind, own_methods(kind), class_namespace(kind))
     if source is None:
         annotations = vars(kind).get("__annotations__")  # a descriptor in classes written in C
         shape = [f"class {kind.__qualname__}", *sorted(annotations if isinstance(annotations, dict) else ())]
@@ -348,13 +348,14 @@ def is_code(value: Any) -> bool:
 
 
 def _read_function(function: types.FunctionType) -> Reading:
+    # Not its source, even if that is here: the globals of a loaded function lack what only its decorators need.
+    noted = _reading_from_note(function)
+    if noted is not None:
+        return noted
     code = function.__code__
     arguments = code.co_varnames[: min(1, code.co_argcount)]  # it may be `self`
     names = global_names(code) | {*code.co_freevars, *arguments}
     source = function_source(function)
-    noted = _reading_from_note(function) if isinstance(source, str) else None
-    if noted is not None:
-        return noted
     if isinstance(source, str):
         chains = tuple((name,) for name in sorted(names - set(arguments)))
         content = digest_bytes(b"bytecode\0" + bytecode(code))

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from tokenize import TokenError
@@ -110,8 +111,8 @@ def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
         fitting = [
             node for node in fitting if _compiles_to(ast.get_source_segment(text, node) or "", [code], "co_name")
         ]
-    # An outer lambda covers the spans of a nested one, so the innermost is taken. Equal lambdas are interchangeable.
-    node = max(inside, key=_begins, default=None) if spans else next(iter(fitting), None)
+    # An outer lambda covers and contains a nested one, so the innermost is taken. Equal lambdas are interchangeable.
+    node = max(inside if spans else fitting, key=_begins, default=None)
     if node is None:
         return None
     return Source(ast.get_source_segment(text, node) or "", code.co_filename, node.lineno, node)
@@ -303,17 +304,32 @@ def is_user_function(function: types.FunctionType) -> bool:
     """Return True if the user wrote the function; a generated function belongs to the module of its globals."""
     if is_generated(function):
         return _is_user_namespace(function.__globals__)
-    return is_user_file(function.__code__.co_filename)
+    return is_user_file(_origin(function).file)
 
 
 def is_generated(function: types.FunctionType) -> bool:
     """Return True if the function was compiled from a text that was not kept, like the methods of dataclasses."""
-    filename = function.__code__.co_filename
+    origin = _origin(function)
+    return origin.file.startswith("<") and not origin.source
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """Where a function was compiled, and something of its source if that was kept; also read from a note."""
+
+    file: str
+    source: str
+
+
+def _origin(function: types.FunctionType) -> _Origin:
+    filename, note = function.__code__.co_filename, note_of(function)
+    if note is not None:  # a pickler may give code another file name
+        with suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(note, type=_Origin)
     # Python 3.13 keeps the text of `python -c` under "<string>", the name that generated code has too.
     is_kept = filename in linecache.cache and not (
         filename == "<string>" and isinstance(function_source(function), str)
     )
-    return filename.startswith("<") and not is_kept and note_of(function) is None
+    return _Origin(filename, filename if is_kept else "")
 
 
 def is_user_class(kind: type) -> bool:

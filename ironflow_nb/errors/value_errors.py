@@ -10,7 +10,10 @@ class ValueNotStorable(IronflowError, TypeError):
 
 
 class ValueUnreadable(IronflowError, ValueError):
-    """The stored value can't be decoded here: its class is gone, its file is missing, its bytes are damaged."""
+    """The stored value can't be decoded here: its class is gone, its file is missing, its bytes are damaged.
+
+    `python` is the one that compiled a function in it, if that is not the one that runs.
+    """
 
     run_id: str | None = None
     step: str | None = None
@@ -18,6 +21,7 @@ class ValueUnreadable(IronflowError, ValueError):
     value_id: bytes | None = None
     codec: str | None = None
     class_name: str | None = None
+    python: str | None = None
 
 
 class UntrustedValue(ValueUnreadable):

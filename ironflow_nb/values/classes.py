@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from struct import calcsize
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -145,17 +145,49 @@ def note_of(code: Any) -> bytes | None:
         return None
 
 
-def with_note(reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
-    """Return cloudpickle's reduction of a function or class, extended so that loading restores the note."""
+PYTHON: Final = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
+"""The Python whose bytecode this one executes; that of another one would crash it, or mean something else."""
+
+
+def with_note(code: Any, reduced: tuple[Any, ...], note: bytes | None) -> tuple[Any, ...]:
+    """Return cloudpickle's reduction of a function or class, extended so that loading restores its name and note."""
     if len(reduced) < 6:
         return reduced
     make, args, state, items, pairs, set_state = reduced
-    return make, args, (set_state, state, note), items, pairs, restore_code
+    return make, args, (set_state, state, note, code.__qualname__, PYTHON), items, pairs, restore_code
 
 
-def restore_code(code: Any, state: tuple[Callable[[Any, Any], object], Any, bytes]) -> None:
-    """Give the function or class its state and its note; pickles refer to this function by its name."""
-    set_state, own, note = state
+def restore_code(code: Any, state: tuple[Any, ...]) -> None:
+    """Give the function or class its state, its name and its note; pickles refer to this function by its name.
+
+    Raises:
+        ValueUnreadable: another Python has compiled it.
+    """
+    set_state, own, note, *others = state
+    qualname, python = others or (None, None)  # older pickles have neither
+    if python is None:
+        python = PYTHON if not isinstance(code, FunctionType) or _is_executable(code.__code__) else "another Python"
+    if python != PYTHON:
+        raise ValueUnreadable(
+            f"{qualname or code.__qualname__} was compiled by {python}, and this is {PYTHON}, which can't execute it; "
+            "read it there, or make it again here",
+            python=python,
+        )
     set_state(code, own)
+    if qualname is not None:  # that of a class is lost with cloudpickle
+        code.__qualname__ = qualname
     with suppress(TypeError):
-        _NOTES[code] = note
+        if note is not None:
+            _NOTES[code] = note
+
+
+def _is_executable(code: CodeType) -> bool:
+    """Return False if the bytecode can't be that of this Python."""
+    import dis
+
+    try:
+        names = {each.opname for each in dis.get_instructions(code)}
+    except (IndexError, KeyError, ValueError):
+        return False
+    is_known = "CACHE" not in names and not any(name.startswith("<") for name in names)
+    return is_known and all(_is_executable(each) for each in code.co_consts if isinstance(each, CodeType))

@@ -165,7 +165,7 @@ class ValueCodec:
         try:
             content = undisturbed(lambda value: pickled(value, self.digester.code.note), value)
             if has_numpy(value):
-                content = stable_pickle(content)
+                content = stable_pickle(content, self.digester.code.note)
         except ValueNotStorable:  # its message already says what to do
             raise
         except Exception as error:

@@ -63,7 +63,9 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
             if is_code and _goes_by_name(obj):
                 return NotImplemented
             reduced = super().reducer_override(obj)
-            return with_note(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
+            if not is_code or not isinstance(reduced, tuple):
+                return reduced
+            return with_note(obj, reduced, None if note is None else note(obj))
 
     buffer = io.BytesIO() if limit == math.inf else _BoundedBuffer(limit)
     Pickler(buffer, protocol=5).dump(value)
@@ -84,6 +86,8 @@ def unpickled(content: bytes) -> Any:
     """
     try:
         return _unpickler()(io.BytesIO(content)).load()
+    except ValueUnreadable:  # its message already says what to do
+        raise
     except Exception as error:
         raise ValueUnreadable(
             f"a pickled value can't be rebuilt here: {type(error).__name__}: {error}; run the cells or import the "
@@ -109,15 +113,15 @@ def has_numpy(value: Any) -> bool:
     return any(map(is_of_numpy, items))
 
 
-def stable_pickle(content: bytes) -> bytes:
-    """Return the pickle that no longer changes when it is loaded and pickled again.
+def stable_pickle(content: bytes, note: Callable[[Any], bytes]) -> bytes:
+    """Return the pickle, with notes, that no longer changes when it is loaded and pickled again.
 
     A pickle of an array or frame contains its memory layout and its shared parts, which do not belong to the value.
     """
     for _ in range(_ROUNDS):
         value = unpickled(content)
         # A copy of a frame has one block per dtype, whatever blocks the frame had.
-        again = pickled(value.copy() if is_of_numpy(value) and hasattr(value, "copy") else value)
+        again = pickled(value.copy() if is_of_numpy(value) and hasattr(value, "copy") else value, note)
         if again == content:
             break
         content = again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.values import classes
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.cells import World
 from tests.conftest import Lab
@@ -248,3 +250,63 @@ def test_a_run_whose_arguments_are_lost_asks_for_them(tmp_path: Path, lab: Lab, 
         with_text.resume()
     assert with_text("x" * SIZE) == SIZE
     assert iron.runs()["n_sessions"].tolist() == [2]
+
+
+def test_a_step_that_runs_once_does_not_run_again_because_its_result_is_lost(
+    tmp_path: Path, lab: Lab, world: World
+) -> None:
+    @step(once=True)
+    def pay(world: World) -> bytes:
+        world.did("pay")
+        return b"x" * SIZE
+
+    @flow
+    def paying(world: World) -> int:
+        return last(world, len(pay(world)))
+
+    with pytest.raises(RuntimeError):
+        paying(world)
+    world.is_broken = False
+    only_file(tmp_path).unlink()
+    lab.cell()
+    with pytest.raises(iron.errors.ValueUnreadable, match="rerun=") as caught:
+        paying(world)
+    assert caught.value.step == f"{pay.name}[0]"
+    assert world.log == ["pay"]
+    assert paying.last is not None
+    assert paying.last.resume(rerun=[f"{pay.name}[0]"]).result() == SIZE
+    assert world.log == ["pay", "pay"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_step_whose_result_has_code_of_another_python_runs_again(
+    is_async: bool, lab: Lab, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @step
+    def rule(world: World) -> Any:
+        world.did("rule")
+        return lambda x: x + 1
+
+    @flow
+    def ruled(world: World) -> Any:
+        found = rule(world)
+        return last(world, found(1))
+
+    @flow
+    async def ruled_async(world: World) -> Any:
+        found = rule(world)
+        return last(world, found(1))
+
+    def call() -> Any:
+        return asyncio.run(ruled_async(world)) if is_async else ruled(world)
+
+    with monkeypatch.context() as there:
+        there.setattr(classes, "PYTHON", "cpython 3.9")
+        with pytest.raises(RuntimeError):
+            call()
+    world.is_broken = False
+    lab.cell()
+    with caplog.at_level(logging.INFO, "ironflow_nb"):
+        assert call() == 2
+    assert "was compiled by cpython 3.9" in caplog.text
+    assert world.log == ["rule", "rule"]

@@ -6,17 +6,23 @@ import functools
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import pytest
 
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values import classes, signed_pickles
 from tests.cells import run_cell
 from tests.values.workshop import new_values
 
 CELL = """
+import dataclasses
 import functools
+import attrs
+import numpy as np
 import ironflow_nb as iron
 RATE = 2
 def helper(x):
@@ -50,6 +56,23 @@ def plus(f):
 @plus
 def wrapped(x):
     return helper(x)
+def classes(n):
+    @dataclasses.dataclass
+    class Pair:
+        a: int
+        b: int = n
+        def total(self):
+            return self.a + self.b + n
+    @attrs.define
+    class Point:
+        x: int
+        def far(self):
+            return self.x > n
+    class Plain:
+        k = n
+        def get(self, f=lambda: 1):
+            return self.k + n + f()
+    return Pair, Point, Plain
 class Scale:
     factor = 1
     def __init__(self, n):
@@ -77,6 +100,9 @@ VALUES = {
     "registered": "registered", "wrapped": "wrapped", "mutual": "pair()",
     "cached": "functools.lru_cache(helper)", "step": "a_step",
     "in a list": "[double, {'f': helper}]", "in an object": "Data(double)",
+    "local dataclass": "classes(3)[0]", "local attrs": "classes(3)[1]", "local class": "classes(3)[2]",
+    "of a local dataclass": "classes(3)[0](1)", "of a local attrs": "classes(3)[1](1)",
+    "local method": "classes(3)[2]().get", "in an array": "np.array([double, 1], dtype=object)",
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", VALUES)
 
@@ -126,6 +152,7 @@ CHANGED = {
         "step",
         "registered",
         "wrapped",
+        "in an array",
     },
     "default": {"nested", "keyword"},
     "data": set(),
@@ -160,6 +187,69 @@ def cells() -> dict[str, Any]:
     return namespace
 
 
+def test_an_inner_lambda_is_not_taken_for_the_outer_one_of_its_line() -> None:
+    namespace: dict[str, Any] = {}
+    run_cell("outer = lambda: (lambda: 1)\npair = lambda: (lambda: 1, lambda: 2)\nalone = lambda: 1\n", namespace)
+    inner, alone, one = namespace["outer"](), namespace["alone"], namespace["pair"]()[0]
+    code = new_values().digester.code.of_function
+    assert code(inner) == code(alone) == code(one)
+
+
+def test_a_class_of_a_function_is_the_same_before_and_after_it_was_stored() -> None:
+    namespace = cells()
+    for name in ("local dataclass", "local attrs", "local class"):
+        kind = eval(VALUES[name], namespace)
+        before = digest(kind)
+        _, echo = new_values().store(kind)
+        assert digest(kind) == digest(echo) == before
+
+
+def loaded(stored: Any) -> Any:
+    return new_values().decode(stored)
+
+
+@pytest.mark.parametrize("name", ["def", "nested", "local class", "of a local dataclass", "in a list", "in an array"])
+def test_code_that_another_python_compiled_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(classes, "PYTHON", "cpython 3.9")
+        stored, _ = new_values().store(made(name))
+    with pytest.raises(ValueUnreadable, match=r"compiled by cpython 3.9, and this is cpython 3\.") as caught:
+        loaded(stored)
+    assert caught.value.python == "cpython 3.9"
+
+
+def test_parts_of_failures_say_which_python_compiled_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(classes, "PYTHON", "cpython 3.9")
+        content = signed_pickles.pickled({"rule": made("nested")})
+    with pytest.raises(ValueUnreadable, match=r"helper was compiled by cpython 3.9"):
+        signed_pickles.unpickled(content)
+
+
+def without_name(code: Any, reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
+    """Reduce code as releases did that noted neither its name nor the Python that compiled it."""
+    if len(reduced) < 6:  # it goes by its name
+        return reduced
+    make, args, state, items, pairs, set_state = reduced
+    return make, args, (set_state, state, note), items, pairs, classes.restore_code
+
+
+def foreign(f: Any) -> Any:
+    """Return the function with bytecode that no Python of this version makes."""
+    code = f.__code__
+    return types.FunctionType(code.replace(co_code=code.co_code[:2] + bytes([0, 0]) + code.co_code[2:]), f.__globals__)
+
+
+def test_older_pickles_load_unless_their_bytecode_is_none_of_this_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_pickles, "with_note", without_name)
+    namespace = cells()
+    stored = new_values().encode([namespace["double"], namespace["adder"](1)])
+    assert [f(2) for f in loaded(stored)] == [4, 8]
+    stored = new_values().encode(foreign(namespace["helper"]))
+    with pytest.raises(ValueUnreadable, match="compiled by another Python"):
+        loaded(stored)
+
+
 PROGRAM = """
 import pickle, sys
 from tests.cells import run_cell
@@ -169,7 +259,7 @@ mode, path = sys.argv[1:]
 if mode != "load, and no cell has run":
     run_cell(CELL, globals())
 if mode == "store":
-    stored = {name: new_values().encode(eval(VALUES[name])) for name in VALUES if name not in {"cached", "step"}}
+    stored = {name: new_values().encode(eval(VALUES[name])) for name in VALUES if name != "cached"}
     kept = {name: (each.content, each.mac, each.codec) for name, each in stored.items()}
     digests = {name: new_values().digester.digest(eval(VALUES[name])).digest for name in VALUES}
     open(path, "wb").write(pickle.dumps((kept, digests)))
@@ -201,15 +291,21 @@ def test_code_of_cells_identifies_alike_in_the_next_process(tmp_path: Path, how:
         assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("filename", ["<dynamic-code>", "<another place>", "/tmp/ipykernel_1/2.py"])
-@pytest.mark.parametrize("name", ["lambda", "nested", "mutual"])
+@pytest.mark.parametrize("filename", ["<dynamic-code>", "<another place>", "/tmp/ipykernel_1/2.py", "its own"])
+@pytest.mark.parametrize("name", ["lambda", "nested", "mutual", "step", "local dataclass", "local attrs"])
 def test_whatever_file_name_the_pickler_gives_the_code_it_identifies_alike(
     name: str, filename: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = cloudpickle.Pickler.dispatch_table
     kind = type(digest.__code__)
     reduce = table[kind]
-    monkeypatch.setitem(table.maps[0], kind, lambda code: reduce(code.replace(co_filename=filename)))
+
+    def reduced(code: Any) -> tuple[Any, ...]:
+        make, args = reduce(code)
+        given = code.co_filename if filename == "its own" else filename
+        return make, tuple(given if arg in (code.co_filename, "<dynamic-code>") else arg for arg in args)
+
+    monkeypatch.setitem(table.maps[0], kind, reduced)
     values = new_values()
     _, echo = values.store(made(name))
     assert values.digester.digest(echo) == digest(made(name))

@@ -249,13 +249,8 @@ class Replayer:
             verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self.recorded)
         match verdict:
             case Reuse(row=row):
-                stored = self._stored(row, self._outputs)
-                if stored is None or stored.content is None:
-                    self._settle_loss(row, stored)
-                    return self._attempt(spec, code, call, record, StepReason.RESULT_LOST)
-                self.n_reused += 1
-                kept = StoredResult(stored.value_id, stored.size, (row.run_id, row.name, row.index, row.attempt))
-                return RecordedAnswer(self._decoded(row, stored), kept=kept, place=call.place)
+                answer, _ = self._reused(spec, row, call, self._outputs)
+                return answer or self._attempt(spec, code, call, record, StepReason.RESULT_LOST)
             case Replay(row=row):
                 self.n_reused += 1
                 return RecordedAnswer(error=self._failure(row), place=call.place)
@@ -298,14 +293,11 @@ class Replayer:
         if isinstance(verdict, PolicyDecides):
             verdict = self._settle_change(spec, code, verdict.row, origin.memo)
         if isinstance(verdict, Reuse):
-            stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
-            if stored is not None and stored.content is not None:
-                value = self._decoded(verdict.row, stored)
+            answer, stored = self._reused(spec, verdict.row, call, origin.outputs_of(verdict.row))
+            if answer is not None and stored is not None:
                 ref = self.recorded.new_ref(spec.name, call.place[1])
                 origin.take_over(verdict.row, stored, ref, call.place, self._site(call))
-                self.n_reused += 1
-                kept = StoredResult(stored.value_id, stored.size, verdict.row.row_key)
-                return RecordedAnswer(value, kept=kept, place=call.place)
+                return answer
         if origin.position is not None:
             if isinstance(verdict, Replay):
                 return RecordedAnswer(error=self._failure(verdict.row), place=call.place)
@@ -334,12 +326,7 @@ class Replayer:
         done = twin.completed_with_any_code()
         if done is None:
             return self._attempt(spec, code, call, None, StepReason.ASKED_FOR)
-        stored = self._stored(done, self._outputs)
-        if stored is None or stored.content is None:
-            raise ValueUnreadable(f"the outcome of {done.step} is lost", run_id=done.run_id, step=done.step)
-        self.n_reused += 1
-        kept = StoredResult(stored.value_id, stored.size, done.row_key)
-        return RecordedAnswer(self._decoded(done, stored), kept=kept, place=call.place)
+        return self._reused(spec, done, call, self._outputs)[0]
 
     def _ask_about_twin(self, origin: BaseRun, spec: StepSpec, call: StepCall) -> None:
         """Stop before a fork does again, with other arguments, what runs once; the fork takes what was done."""
@@ -436,33 +423,54 @@ class Replayer:
             stored = self._access.value(row.output_id, row.row_key)
         return stored
 
-    def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:
+    def _reused(
+        self, spec: StepSpec, row: StepRow, call: StepCall, outputs: dict[tuple[StepRef, int], StoredValue]
+    ) -> tuple[RecordedAnswer | None, StoredValue | None]:
+        """Return the answer that the recorded result is; None if that is lost and the step may run again.
+
+        Raises:
+            ValueUnreadable: it can't be decoded before somebody does something, or it is lost for good.
+        """
+        stored = self._stored(row, outputs)
+        if stored is None or stored.content is None:
+            why = "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
+            self._settle_loss(spec, row, why)
+            return None, stored
+        try:
+            value = self._access.values.decode(stored)
+        except ValueUnreadable as error:
+            if error.python is None:
+                error.add_note(f"It is the recorded result of {row.step} in run {row.run_id}.")
+                raise
+            self._settle_loss(spec, row, str(error))
+            return None, stored
+        self.n_reused += 1
+        kept = StoredResult(stored.value_id, stored.size, (row.run_id, row.name, row.index, row.attempt))
+        return RecordedAnswer(value, kept=kept, place=call.place), stored
+
+    def _settle_loss(self, spec: StepSpec, row: StepRow, why: str) -> None:
         """Permit a new attempt of a step whose result is gone, if that costs little or the policy is to refresh.
 
         Raises:
             ValueUnreadable: putting the result back, if somebody can, may be better than running the step again.
         """
-        why = "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
         self._lost_s += row.duration_s or 0.0
         is_cheap = self._on_change is not OnChange.STRICT and self._lost_s < GUARD_S
-        if row.child_run_id is None and (is_cheap or self._on_change is OnChange.REFRESH):
+        is_free = row.child_run_id is None and not spec.once
+        if is_free and (is_cheap or self._on_change is OnChange.REFRESH):
             say(f"run {self._run_id}: the recorded result of {row.step} can't be read ({why}); the step runs again")
             return
+        again = f'{self._flow}.options(on_change="refresh").resume()'
+        if not is_free:
+            again = f'iron.resume("{row.run_id}", rerun=["{row.step}"])'
         raise ValueUnreadable(
-            f"the recorded result of {row.step} in run {self._run_id} can't be read: {why}; put it back from a copy of "
+            f"the recorded result of {row.step} in run {row.run_id} can't be read: {why}; put it back from a copy of "
             f"the journal and its folder of values, or let the step run again (recorded: "
             f"{spoken(row.duration_s or 0.0)}) with\n"
-            f'    {self._flow}.options(on_change="refresh").resume()',
+            f"    {again}",
             run_id=self._run_id,
             step=row.step,
         )
-
-    def _decoded(self, row: StepRow, stored: StoredValue) -> Any:
-        try:
-            return self._access.values.decode(stored)
-        except ValueUnreadable as error:
-            error.add_note(f"It is the recorded result of {row.step} in run {self._run_id}.")
-            raise
 
     def _failure(self, row: StepRow) -> BaseException:
         stored = None if row.error_id is None else self._access.value(row.error_id)
