@@ -46,6 +46,7 @@ OF_GRAPHS: Final = {"jinja2"}
 LATE: Final = HEAVY | {
     "ctypes": "only Windows is asked by it",
     "difflib": "only an edit needs it",
+    "dis": "only pickles of older releases need it",
     "fcntl": "Windows has no such module",
     "getpass": "only an answer needs it",
     "importlib.metadata": "20 ms, and it reads the folders of all packages",

@@ -296,14 +296,14 @@ class Performer:
         try:
             effect = claimed.decode()
             command = self._call_handler(claimed, effect)
-        except Exception as error:  # noqa: BLE001 -- any error of a handler is a failure of the effect
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- any error of a handler is a failure of the effect
             self._fail(claimed, error)
             return
         try:
             self._settle(claimed, command)
         except EngineClosed:
             raise
-        except Exception as error:  # noqa: BLE001 -- its command can't be decided: the effect is tried again
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- its command can't be decided
             self._fail(claimed, error)
 
     def _call_handler(self, claimed: ClaimedWork, effect: Any) -> Any:
@@ -330,7 +330,7 @@ class Performer:
             self._settle(claimed, claimed.decode())
         except EngineClosed:
             raise
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self._fail(claimed, error)
 
     def _settle(self, claimed: ClaimedWork, command: Any) -> None:
@@ -375,7 +375,7 @@ class Performer:
             self._record_failure(claimed, work, error, command)
         except EngineClosed:
             raise
-        except Exception as second_error:
+        except (Exception, SystemExit) as second_error:
             if not is_dead:
                 raise
             logger().warning("%s: the command of its dead letter can't be decided: %r", claimed.source, second_error)

@@ -70,7 +70,7 @@ class FoldResult:
 
     state: Any
     n_good: int
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Fold:
         for n_good, event in enumerate(events):
             try:
                 state = self._evolve(state, event)
-            except Exception as error:  # noqa: BLE001 -- a function of the user raises any error
+            except (Exception, SystemExit) as error:  # noqa: BLE001 -- a function of the user raises any error
                 return FoldResult(state, n_good, error)
         return FoldResult(state, len(events))
 
@@ -126,7 +126,7 @@ class Fold:
             raise TypeError(f"projection {self.name} returned None; it has to return the state, changed or not")
         return following
 
-    def failure(self, event: ProjectionEvent, error: Exception) -> ProjectionFailed:
+    def failure(self, event: ProjectionEvent, error: BaseException) -> ProjectionFailed:
         """Return the error about an event that could not be folded."""
         return ProjectionFailed(
             f"projection {self.name} could not fold event {event.sequence} of {event.decider} {event.instance} "

@@ -70,6 +70,7 @@ class BackgroundThread:
         self._token = -1
         self._park_s = park_s
         self._is_watching = False
+        self._n_idle = 0
         self._n_ticks = 0  # parking is timed by ticks: a simulated clock may jump
         self._is_new = True
         self._lock = threads.lock()
@@ -114,15 +115,17 @@ class BackgroundThread:
         self._wakeup.set()
 
     def _run(self) -> None:
-        n_idle = 0
         while not self._is_stopped:
-            with self._lock:
-                n_idle = 0 if self._sessions or self._is_watching else n_idle + 1
-                self._is_resting = n_idle > RESTS_AFTER
-            # A run that begins wakes the resting thread. The first events of that run are committed with its first
-            # step.
-            if not self._wakeup.take(None if self._is_resting else FLUSH_S):
-                self._tick()
+            self._try("ticking", self._rest_and_tick)
+
+    def _rest_and_tick(self) -> None:
+        with self._lock:
+            self._n_idle = 0 if self._sessions or self._is_watching else self._n_idle + 1
+            self._is_resting = self._n_idle > RESTS_AFTER
+        # A run that begins wakes the resting thread. The first events of that run are committed with its first
+        # step.
+        if not self._wakeup.take(None if self._is_resting else FLUSH_S):
+            self._tick()
 
     def _read_signals(self) -> None:
         """Deliver the signals of other engines. Whether another engine has committed is known without a query."""
@@ -218,5 +221,5 @@ class BackgroundThread:
         except IronflowError as error:
             # The next commit meets the same error and tells the user.
             logger().debug("%s: %s", activity, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- user code may be met here: digests, sources
+        except BaseException as error:  # noqa: BLE001 -- user code may be met here: digests, sources
             self._access.background_errors.note(activity, error)

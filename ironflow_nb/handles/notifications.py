@@ -10,6 +10,7 @@ import contextvars
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from ironflow_nb.core.identity import RunId, step_name
@@ -88,7 +89,8 @@ class RunHandler:
         claimed = claim(engine, item, lease_s=LEASE_S)
         if claimed is not None:
             try:
-                engine.threads.spawn(f"ironflow-notification-{item.run_id}", lambda: self._call(engine, claimed))
+                call = partial(self._call, engine, claimed, failures=(BaseException,))
+                engine.threads.spawn(f"ironflow-notification-{item.run_id}", call)
             except Exception:
                 give_back(engine, claimed)
                 raise
@@ -103,11 +105,16 @@ class RunHandler:
             self._call(engine, claimed)
         return True
 
-    def _call(self, engine: Engine, claimed: QueueItem) -> None:
+    def _call(
+        self,
+        engine: Engine,
+        claimed: QueueItem,
+        failures: tuple[type[BaseException], ...] = (Exception, SystemExit),  # an interrupt reaches the main thread
+    ) -> None:
         try:
             try:
                 self._perform(engine, claimed.run_id)
-            except Exception as error:  # noqa: BLE001 -- whatever the user's function raises
+            except failures as error:
                 self._fail(engine, claimed, error)
             else:
                 settle(engine, claimed, ReplacedItem(claimed=claimed))
@@ -128,7 +135,7 @@ class RunHandler:
         else:
             context.run(call_body, self._function, (run,), {})
 
-    def _fail(self, engine: Engine, claimed: QueueItem, error: Exception) -> None:
+    def _fail(self, engine: Engine, claimed: QueueItem, error: BaseException) -> None:
         stored = store_failure(error, engine.signer)
         after = failed(engine, claimed, error, stored)
         settle(engine, claimed, ReplacedItem(claimed=claimed, following=(after,)), values=(stored,))

@@ -78,12 +78,12 @@ def requeue_dead(engine: Engine, kind: str, name: str, *, key: str | None) -> in
     return len(found)
 
 
-def is_last(claimed: QueueItem, error: Exception) -> bool:
+def is_last(claimed: QueueItem, error: BaseException) -> bool:
     """Return True if the claimed item is not tried again after the error."""
     return claimed.attempts >= ATTEMPTS or isinstance(error, NotRetryable)
 
 
-def failed(engine: Engine, claimed: QueueItem, error: Exception, stored: StoredValue) -> QueueItem:
+def failed(engine: Engine, claimed: QueueItem, error: BaseException, stored: StoredValue) -> QueueItem:
     """Return the item after a failed attempt: queued for another one, or a dead letter."""
     now = engine.clock.now()
     free = replace(claimed, owner=None, leased_until=None, error_id=stored.value_id)

@@ -99,7 +99,7 @@ def _act(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
     except (JournalError, EngineClosed):
         give_back(engine, claimed)
         raise
-    except Exception as error:  # noqa: BLE001 -- arguments that do not fit, code of the user: tried again, then dead
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- arguments, code of the user: tried again, then dead
         _fail(engine, definition, claimed, error)
 
 
@@ -305,7 +305,7 @@ def _read(engine: Engine, item: QueueItem) -> tuple[EmittedEvent, Any]:
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
-def _fail(engine: Engine, definition: Definition, claimed: QueueItem, error: Exception) -> None:
+def _fail(engine: Engine, definition: Definition, claimed: QueueItem, error: BaseException) -> None:
     """Queue the item for another attempt; after the last one it is a dead letter, and its schedule goes on."""
     stored = store_failure(error)
     after = failed(engine, claimed, error, stored)

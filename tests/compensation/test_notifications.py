@@ -95,13 +95,14 @@ def test_every_end_has_an_event(lab: Lab) -> None:
     assert TOLD[-1] == (waits.last.id, RunStatus.CANCELLED)
 
 
-def test_a_function_that_raises_is_called_again_and_is_a_dead_letter_in_the_end(lab: Lab) -> None:
+@pytest.mark.parametrize("error", [ConnectionError(), SystemExit(1), KeyboardInterrupt()], ids=repr)
+def test_a_function_that_raises_is_called_again_and_is_a_dead_letter_in_the_end(lab: Lab, error: BaseException) -> None:
     clock = lab.simulate_time()
 
     @iron.on("run.completed")
     def stubborn(run: Any) -> None:
         TOLD.append(run.id)
-        raise ConnectionError
+        raise error
 
     completes()
     for n in range(1, 6):

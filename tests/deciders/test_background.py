@@ -101,20 +101,6 @@ def test_the_background_ends_with_its_engine_and_can_begin_on_the_next_one(lab: 
     counter.stop()
 
 
-def test_a_handler_that_ends_the_thread_is_reported(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
-    counter = counters()
-
-    @counter.perform(Call)
-    def call(effect: Call) -> None:
-        raise SystemExit
-
-    counter.start()
-    counter.send(Ask("c", "x"))
-    eventually(lambda: "counter is not performed in the background any more: SystemExit" in caplog.text)
-    eventually(lambda: n_threads() == 0)
-    assert not counter.is_performing
-
-
 def test_defining_a_decider_again_ends_what_the_old_one_does_in_the_background(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,3 +150,22 @@ def test_the_background_outlives_errors_that_are_none_of_ours(
     assert left == [0]
     assert [*ledger.background_errors.counts.values()] == [3]
     assert caplog.text.count("while performing what is due") == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_an_effect_that_exits_is_tried_again_and_the_others_are_performed(lab: Lab, error: BaseException) -> None:
+    log: list[str] = []
+    counter = counters()
+
+    @counter.perform(Call)
+    def call(effect: Call) -> None:
+        log.append(effect.what)
+        if log == ["one"]:
+            raise error
+
+    counter.start()
+    for what in ("one", "two"):
+        counter.send(Ask("c", what))
+    eventually(lambda: sorted(log) == ["one", "one", "two"])
+    assert n_threads() == 1
+    counter.stop()

@@ -252,9 +252,10 @@ def test_the_result_of_a_run_whose_end_is_refused_is_the_error_from_the_moment_o
         assert is_closed.wait(LIMIT_S)
 
 
-@pytest.mark.parametrize("error", [*ERRORS, SystemExit(3)], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["_read_signals", "_tick"])
+@pytest.mark.parametrize("error", [*ERRORS, SystemExit(3), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
 def test_the_background_thread_outlives_any_error(
-    lab: Lab, error: BaseException, caplog: pytest.LogCaptureFixture
+    lab: Lab, error: BaseException, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     has_begun, may_end = threading.Event(), threading.Event()
 
@@ -270,7 +271,7 @@ def test_the_background_thread_outlives_any_error(
 
     worker: Any = lab.engine._background
     with caplog.at_level(logging.WARNING, "ironflow_nb"):
-        disturbed = Disturbed(worker, "_read_signals", error, lambda n_call: n_call < 5)
+        disturbed = Disturbed(worker, place, error, lambda n_call: n_call < 5)
         run = main.start()
         assert has_begun.wait(LIMIT_S)
         while disturbed.n_struck < 4:
@@ -280,7 +281,8 @@ def test_the_background_thread_outlives_any_error(
         with suppress(iron.RunCancelled):
             run.result(timeout_s=LIMIT_S)
     assert len([record for record in caplog.records if type(error).__name__ in record.getMessage()]) == 1
-    assert [found for found in troubles() if "reading signals" in found and "4 times" in found]
+    activity = {"_read_signals": "reading signals", "_tick": "ticking"}[place]
+    assert [found for found in troubles() if activity in found and "4 times" in found]
 
 
 def test_a_background_thread_that_can_t_be_started_is_started_by_the_next_run(lab: Lab) -> None:

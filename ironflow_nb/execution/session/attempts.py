@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import StepFailed
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RowKey, StepRow
 from ironflow_nb.core.status import StepReason
-from ironflow_nb.errors import WaitTimeout
+from ironflow_nb.errors import ValueUnreadable, WaitTimeout
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
 from ironflow_nb.values.failures import set_attribute
+from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
     from ironflow_nb.telemetry.attempt_telemetry import AttemptTelemetry
@@ -67,6 +69,20 @@ class StoredResult(NamedTuple):
     value_id: ValueId
     size: int
     of: RowKey | None = None
+
+
+def why_lost(stored: StoredValue | None) -> str:
+    """Return why a value without content has none."""
+    return "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
+
+
+def lost_result(row: StepRow, why: str, again: str | None = None) -> ValueUnreadable:
+    """Return the error about a lost result; `again` is the expression that lets the step run again, if one does."""
+    advice = "put it back from a copy of the journal and its folder of values"
+    if again is not None:
+        advice += f", or let the step run again (recorded: {spoken(row.duration_s or 0.0)}) with\n    {again}"
+    message = f"the recorded result of {row.step} in run {row.run_id} can't be read: {why}; {advice}"
+    return ValueUnreadable(message, run_id=row.run_id, step=row.step)
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from ironflow_nb.core.identity import Digest
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import FAILURES
-from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.execution.definitions.run_request import ReplayCheck
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.session.attempts import RecordedAnswer, StepCall, StoredResult
+from ironflow_nb.execution.session.attempts import RecordedAnswer, StepCall, lost_result
 from ironflow_nb.execution.session.base_run import BaseRun
 from ironflow_nb.execution.session.replay import Replayer
 
@@ -39,18 +38,9 @@ class CheckedReplayer(Replayer):
         self._check.called.add(found.latest.step)
         if done is None:
             return RecordedAnswer(error=self._failure(found.latest), place=call.place)
-        self.n_reused += 1
-        return self._result(origin, done, call)
+        answer, _ = self._reused(spec, done, call, origin.outputs_of(done))
+        assert answer is not None  # a loss raises
+        return answer
 
-    def _result(self, origin: BaseRun, row: StepRow, call: StepCall) -> RecordedAnswer:
-        stored = self._stored(row, origin.outputs_of(row))
-        if stored is None or stored.content is None:
-            why = "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
-            raise ValueUnreadable(
-                f"the recorded result of {row.step} in run {origin.run_id} can't be read: {why}; put it back from a "
-                "copy of the journal",
-                run_id=origin.run_id,
-                step=row.step,
-            )
-        kept = StoredResult(stored.value_id, stored.size, row.row_key)
-        return RecordedAnswer(self._decoded(row, stored), kept=kept, place=call.place)
+    def _settle_loss(self, _spec: StepSpec, row: StepRow, why: str) -> NoReturn:
+        raise lost_result(row, why)

@@ -41,7 +41,9 @@ from ironflow_nb.execution.session.attempts import (
     StoredResult,
     Undone,
     failure_of,
+    lost_result,
     mark,
+    why_lost,
 )
 from ironflow_nb.execution.session.base_run import BaseRun
 from ironflow_nb.execution.session.called_steps import CalledSteps
@@ -433,8 +435,7 @@ class Replayer:
         """
         stored = self._stored(row, outputs)
         if stored is None or stored.content is None:
-            why = "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
-            self._settle_loss(spec, row, why)
+            self._settle_loss(spec, row, why_lost(stored))
             return None, stored
         try:
             value = self._access.values.decode(stored)
@@ -460,17 +461,8 @@ class Replayer:
         if is_free and (is_cheap or self._on_change is OnChange.REFRESH):
             say(f"run {self._run_id}: the recorded result of {row.step} can't be read ({why}); the step runs again")
             return
-        again = f'{self._flow}.options(on_change="refresh").resume()'
-        if not is_free:
-            again = f'iron.resume("{row.run_id}", rerun=["{row.step}"])'
-        raise ValueUnreadable(
-            f"the recorded result of {row.step} in run {row.run_id} can't be read: {why}; put it back from a copy of "
-            f"the journal and its folder of values, or let the step run again (recorded: "
-            f"{spoken(row.duration_s or 0.0)}) with\n"
-            f"    {again}",
-            run_id=self._run_id,
-            step=row.step,
-        )
+        by_name = f'iron.resume("{row.run_id}", rerun=["{row.step}"])'
+        raise lost_result(row, why, f'{self._flow}.options(on_change="refresh").resume()' if is_free else by_name)
 
     def _failure(self, row: StepRow) -> BaseException:
         stored = None if row.error_id is None else self._access.value(row.error_id)
