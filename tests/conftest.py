@@ -37,9 +37,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
 for module in (
     "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
-    "execution.steps.event_loop", "flows.flow_definition", "handles.run_picture", "history.history_frame",
-    "history.pictured_frame", "history.run_log", "history.telemetry_frames", "telemetry.run_telemetry",
-    "views.run_view",
+    "execution.steps.event_loop", "flows.approvals", "flows.flow_definition", "handles.run_picture",
+    "history.history_frame", "history.pictured_frame", "history.run_log", "history.telemetry_frames",
+    "telemetry.run_telemetry", "views.run_view",
 ):  # fmt: skip
     importlib.import_module(f"ironflow_nb.{module}")
 

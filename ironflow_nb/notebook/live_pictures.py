@@ -11,13 +11,15 @@ same decider is shown again, and it is updated at the end of every cell, so that
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.deciders.decider import Decider
-from ironflow_nb.execution import REGISTRY, Engine, logger, shell
+from ironflow_nb.execution import REGISTRY, Engine, is_interactive, logger, shell
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble, view_of
 from ironflow_nb.handles.run_progress import Moment, Progress, earlier_durations, progress_of, progress_since
@@ -31,6 +33,8 @@ FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
 CARD_AFTER_S: Final = 0.5
 """What takes less time needs no controls, and the library of widgets takes a fifth of a second to import."""
+KEPT_S: Final = 600.0
+"""How long a run that failed or was interrupted has the card that was asked for; a saved notebook has the picture."""
 RESTING_FACTOR: Final = 50
 """The pause between two drawings, in multiples of the time that a drawing takes."""
 AT_LEAST_EVERY_S: Final = 1.0
@@ -40,10 +44,13 @@ AT_LEAST_EVERY_S: Final = 1.0
 class LiveOutput:
     """One output that shows the latest run of a cell, and is updated while this run goes on."""
 
-    def __init__(self, engine: Engine, display_id: str, *, is_in_cell: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, display_id: str, *, is_in_cell: bool = False, is_asked_for: bool = False
+    ) -> None:
         self._engine = engine
         self._display_id = display_id
         self._is_in_cell = is_in_cell
+        self._is_asked_for = is_asked_for
         self._card: RunCard | None = None
         self._may_have_card = True
         self._began_s = 0.0
@@ -80,8 +87,8 @@ class LiveOutput:
                 if is_over:
                     self._is_following = False
                     return
-            is_paused = self._moment is not None and self._moment.status is RunStatus.PAUSED
-            self._wakeup.take(IDLE_S if is_paused else _pause_after(self._drawing_s))
+            is_at_rest = self._moment is not None and self._moment.status in ENDED
+            self._wakeup.take(IDLE_S if is_at_rest and self._card is not None else _pause_after(self._drawing_s))
 
     def finish(self) -> None:
         """Draw the current state. If the run has ended, and nothing of it still runs, this state is final.
@@ -112,7 +119,7 @@ class LiveOutput:
                 if view is not None:
                     self._show(view, is_over=is_over)
                 self._moment = moment
-                is_over = is_over and not (self._card is not None and moment.status is RunStatus.PAUSED)
+                is_over = is_over and (self._card is None or view is None or not self._is_kept(view))
             except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
                 update(self._display_id, bundle_of(trouble(run_id, error)))
@@ -129,8 +136,8 @@ class LiveOutput:
         return self._durations[1]
 
     def _show(self, view: RunView, *, is_over: bool) -> None:
-        stays = not is_over or view.status is RunStatus.PAUSED or self._is_in_cell
-        card = self._card_of(view, is_over=is_over) if stays else None
+        has_card = not is_over or self._is_in_cell or self._is_kept(view)
+        card = self._card_of(view) if has_card else None
         now_shown = view, is_over, card is not None
         if now_shown == self._shown:
             return
@@ -140,15 +147,28 @@ class LiveOutput:
                 update(self._display_id, card.bundle())
         else:
             update(self._display_id, bundle_of(drawn(view), is_moving=not is_over))
-            self._drop_card()  # after its output was replaced
+            self._drop_card(view)  # after its output was replaced
         self._shown = now_shown
 
-    def _card_of(self, view: RunView, *, is_over: bool) -> RunCard | None:
-        """Return the card, made if the front end may show one; None if no front end has shown it."""
-        from ironflow_nb.notebook.run_card import RunCard, can_show_card
+    def _is_kept(self, view: RunView) -> bool:
+        """Return True if a run at rest is to be gone on with here: it was paused, or its card was asked for lately."""
+        is_asked_for = self._is_asked_for and self._shown_s() < KEPT_S
+        return view.status is RunStatus.PAUSED or (is_asked_for and bool(view.actions))
 
-        is_long = self._engine.access.clock.monotonic() - self._began_s >= CARD_AFTER_S
-        if self._card is None and self._may_have_card and is_long and not is_over:
+    def _shown_s(self) -> float:
+        return self._engine.access.clock.monotonic() - self._began_s
+
+    def settle(self) -> None:
+        """Replace the card of a run at rest by its picture, unless it was paused."""
+        self._is_asked_for = False
+        self._wakeup.set()
+
+    def _card_of(self, view: RunView) -> RunCard | None:
+        """Return the card, made if the front end may show one; None if no front end has shown it."""
+        from ironflow_nb.notebook.run_card import RunCard
+
+        is_due = view.status in ENDED or self._shown_s() >= CARD_AFTER_S
+        if self._card is None and self._may_have_card and is_due and view.actions:
             self._may_have_card = False
             try:
                 if can_show_card():
@@ -158,8 +178,10 @@ class LiveOutput:
                 self._card = None
         return None if self._card is None or self._card.is_unheard else self._card
 
-    def _drop_card(self) -> None:
+    def _drop_card(self, view: RunView | None = None) -> None:
         if self._card is not None:
+            if view is not None:
+                self._card.show(view)
             self._card.close()
             self._card = None
 
@@ -188,19 +210,32 @@ class CellPicture:
             self._following.finish()
 
 
-def show_run(run: Run[Any]) -> None:
-    """Display a run, live until it ends; in a terminal, which can't replace output, only once."""
+def show_run(run: Run[Any]) -> LiveOutput | None:
+    """Display a run, live until it ends; in a terminal, which can't replace output, only once.
+
+    A run that failed or was interrupted has a card, too, until the output that is returned is settled.
+    """
     engine = run._engine  # noqa: SLF001 -- the picture of a handle belongs to it
     display_id = new_display_id(engine)
     try:
-        progress = progress_of(engine, run.id)
-        moving = can_update() and progress.status not in ENDED
-        bundle = bundle_of(drawn(view_of(run.id, progress)), is_moving=moving)
+        view = view_of(run.id, progress_of(engine, run.id))
+        goes_on = view.status not in ENDED
+        moving = can_update() and (goes_on or (bool(view.actions) and can_show_card()))
+        bundle = bundle_of(drawn(view), is_moving=goes_on)
     except Exception as error:  # noqa: BLE001 -- a display never raises, also if the journal can't be read
         moving, bundle = False, bundle_of(trouble(run.id, error))
     show_bundle(display_id, bundle)
-    if moving:
-        LiveOutput(engine, display_id).follow(run.id)
+    if not moving:
+        return None
+    output = LiveOutput(engine, display_id, is_asked_for=not goes_on)
+    output.follow(run.id)
+    return output
+
+
+def can_show_card() -> bool:
+    """Return True if a person sits at a front end that may show widgets, and the library for it is installed."""
+    is_static = os.environ.get("IRONFLOW_STATIC", "") not in {"", "0"}
+    return not is_static and hasattr(shell(), "kernel") and is_interactive() and find_spec("anywidget") is not None
 
 
 def can_update() -> bool:

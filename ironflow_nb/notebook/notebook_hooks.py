@@ -17,7 +17,7 @@ from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
 from ironflow_nb.notebook.live_sweeps import show_sweep
 
 if TYPE_CHECKING:
-    from ironflow_nb.notebook.live_pictures import DeciderPictures
+    from ironflow_nb.notebook.live_pictures import DeciderPictures, LiveOutput
 from ironflow_nb.code_identity.tracker import start_epoch
 
 DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
@@ -45,6 +45,7 @@ class NotebookHooks:
         self._n_cells = 0
         self._cells: dict[int, list[RunningCell]] = {}
         self._deciders: DeciderPictures | None = None
+        self._outputs: list[LiveOutput] = []
         self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
@@ -54,7 +55,7 @@ class NotebookHooks:
         if is_in_cell():
             self._begin_cell()  # the cell that loads the extension has already begun
         formatter = self._shell.display_formatter.ipython_display_formatter
-        formatter.for_type(Run, show_run)
+        formatter.for_type(Run, self._show_run)
         formatter.for_type(Sweep, show_sweep)
         formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
 
@@ -68,6 +69,12 @@ class NotebookHooks:
         if self._deciders is not None:
             self._deciders.stop()
 
+    def _show_run(self, run: Run[Any]) -> None:
+        """Show a run; the card of one at rest is there until the next cell begins."""
+        output = show_run(run)
+        if output is not None:
+            self._outputs.append(output)
+
     def _show_decider(self, decider: Any) -> None:
         """Show a decider with a picture that follows it; its earlier picture no longer does."""
         from ironflow_nb.notebook.live_pictures import DeciderPictures
@@ -77,6 +84,9 @@ class NotebookHooks:
 
     def _begin_cell(self, info: object = None) -> None:
         start_epoch()
+        for output in self._outputs:
+            output.settle()
+        self._outputs.clear()
         self._n_cells += 1
         self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
 

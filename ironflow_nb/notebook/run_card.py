@@ -6,8 +6,6 @@ cells.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +14,7 @@ import msgspec
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.diagram.draw import PictureParts, draw_parts
 from ironflow_nb.diagram.svg import element_id
-from ironflow_nb.execution import Engine, is_interactive, logger, shell
+from ironflow_nb.execution import Engine, logger
 from ironflow_nb.handles.node_details import details_of
 from ironflow_nb.handles.open_questions import answer_typed
 from ironflow_nb.handles.run import Run
@@ -34,17 +32,6 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
-def can_show_card() -> bool:
-    """Return True if a person sits at a front end that may show widgets, and the library for it is installed."""
-    is_static = os.environ.get("IRONFLOW_STATIC", "") not in {"", "0"}
-    return (
-        not is_static
-        and hasattr(shell(), "kernel")
-        and is_interactive()
-        and importlib.util.find_spec("anywidget") is not None
-    )
-
-
 class RunCard:
     """A card that follows one run."""
 
@@ -56,7 +43,7 @@ class RunCard:
         self._parts = _parts(view)
         self._acted = acted
         self._began_s = engine.access.clock.monotonic()
-        self.is_heard = False
+        self._n_views = 0
         self._widget: CardWidget = CardWidget(self._frame(), self._hear)
 
     def _frame(self) -> dict[str, Any]:
@@ -64,6 +51,11 @@ class RunCard:
         view = self._view
         about = {"run_id": view.run_id, "now": self._engine.clock.now(), "svg": drawn(view).svg}
         return {**about, **_fields(view, _FIELDS), "elements": self._parts.elements}
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a front end has made a model of it."""
+        return self._n_views > 0
 
     @property
     def is_unheard(self) -> bool:
@@ -95,13 +87,18 @@ class RunCard:
         self._widget.change({**part, "now": self._engine.clock.now()}, elements)
 
     def close(self) -> None:
-        """Take the model away; its output was replaced before."""
-        self._widget.close()
+        """Take the model away; its output was replaced before.
+
+        A page that was loaded anew can't replace outputs that it has not made, so there the card stays, with the last
+        state of the run.
+        """
+        if self._n_views <= 1:
+            self._widget.close()
 
     # -- what a person asks for ------------------------------------------------------------------------------------
 
     def _hear(self, content: Mapping[str, Any]) -> None:
-        self.is_heard = True
+        self._n_views += content.get("do") == "hello"
         self._engine.threads.spawn("ironflow-card", lambda: self._do(content))
 
     def _do(self, content: Mapping[str, Any]) -> None:

@@ -15,10 +15,12 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.handles.run_picture import view_of
 from ironflow_nb.handles.run_progress import progress_of
+from ironflow_nb.notebook import live_pictures
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
 
 pytest.importorskip("anywidget", reason="the card is a widget")
+run_card = pytest.importorskip("ironflow_nb.notebook.run_card")
 
 REACHED, GO_ON = threading.Event(), threading.Event()
 
@@ -49,6 +51,11 @@ def asks() -> Any:
 @flow
 async def asks_async() -> Any:
     return await iron.aio.approve("Publish?")
+
+
+@flow
+def fails() -> None:
+    raise ValueError("the service is down")
 
 
 class FrontEnd:
@@ -204,3 +211,89 @@ def test_a_message_that_no_card_sends_does_no_harm(lab: Lab, front_end: FrontEnd
     front_end.wait_for("frame")
     assert run.status is RunStatus.WAITING
     run.cancel().wait(LIMIT_S)
+
+
+# -- the output that it stands in ----------------------------------------------------------------------------------
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def bundles(front_end: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the output shows, one bundle after the other, where a person sits at a front end with widgets."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(live_pictures, "can_show_card", lambda: True)
+    monkeypatch.setattr(live_pictures, "CARD_AFTER_S", 0.0)
+    monkeypatch.setattr(live_pictures, "update", lambda _, bundle: found.append(bundle))
+    return found
+
+
+def output_of(lab: Lab, run: Run[Any], **options: bool) -> live_pictures.LiveOutput:
+    output = live_pictures.LiveOutput(lab.engine, "an id", **options)
+    output._run_id, output._began_s = RunId(run.id), lab.engine.clock.monotonic()
+    return output
+
+
+def test_the_output_is_the_card_while_the_run_goes_on_and_the_picture_at_the_end(
+    lab: Lab, front_end: FrontEnd, bundles: list[dict[str, Any]]
+) -> None:
+    run = held.start()
+    assert REACHED.wait(LIMIT_S)
+    output = output_of(lab, run)
+    assert output.paint() is False
+    assert {WIDGET, "image/svg+xml", "text/plain"} <= bundles[-1].keys()
+    front_end.send(do="hello")
+    front_end.wait_for("frame")
+    n_shown = len(bundles)
+    GO_ON.set()
+    run.wait(LIMIT_S)
+    assert output.paint() is True
+    assert len(bundles) == n_shown + 1
+    assert WIDGET not in bundles[-1]
+    assert "held: completed" in bundles[-1]["text/plain"]
+
+
+def test_without_a_word_of_the_front_end_the_output_is_the_picture(
+    lab: Lab, bundles: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = held.start()
+    assert REACHED.wait(LIMIT_S)
+    monkeypatch.setattr(run_card, "UNHEARD_S", -1.0)
+    output = output_of(lab, run)
+    output.paint()
+    output.paint()
+    assert WIDGET not in bundles[-1]
+    assert "image/svg+xml" in bundles[-1]
+
+
+def test_a_paused_run_keeps_its_card(lab: Lab, front_end: FrontEnd, bundles: list[dict[str, Any]]) -> None:
+    run = asks.start()
+    until(lambda: run.status is RunStatus.WAITING)
+    output = output_of(lab, run)
+    output.paint()
+    front_end.send(do="hello")
+    front_end.wait_for("frame")
+    run.pause().wait(LIMIT_S)
+    assert output.paint() is False
+    assert WIDGET in bundles[-1]
+    run.cancel()
+    assert output.paint() is True
+    assert WIDGET not in bundles[-1]
+
+
+def test_a_run_that_failed_has_the_card_that_was_asked_for_until_the_next_cell(
+    lab: Lab, bundles: list[dict[str, Any]]
+) -> None:
+    run = fails.start().wait(LIMIT_S)
+    assert output_of(lab, run).paint() is True
+    assert WIDGET not in bundles[-1]
+    output = output_of(lab, run, is_asked_for=True)
+    assert output.paint() is False
+    assert WIDGET in bundles[-1]
+    output.settle()
+    assert output.paint() is True
+    assert WIDGET not in bundles[-1]
+
+
+def test_without_a_kernel_or_a_person_there_is_no_card() -> None:
+    assert not live_pictures.can_show_card()
