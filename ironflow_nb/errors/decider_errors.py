@@ -8,11 +8,11 @@ from ironflow_nb.errors.root_error import IronflowError
 
 
 class DecisionError(IronflowError, ValueError):
-    """A decision, or what a decider is made of, can't be."""
+    """A decision, or the definition of a decider, is invalid."""
 
 
 class CommandRejected(IronflowError, RuntimeError):
-    """The command was rejected, and its outcome unwrapped."""
+    """The command was rejected; `unwrap` of its outcome raises this."""
 
     reason: Any
 
@@ -25,7 +25,7 @@ class InstanceNotFound(IronflowError, LookupError):
 
 
 class InstanceCompleted(IronflowError, RuntimeError):
-    """The instance was completed before the command came, and its outcome unwrapped."""
+    """The instance was completed before the command came; `unwrap` of its outcome raises this."""
 
     instance: str
 
@@ -46,7 +46,7 @@ class VersionConflict(IronflowError, RuntimeError):
 
 
 class VersionNotFound(IronflowError, LookupError):
-    """The run, or the instance of a decider, has no such version, or none at such a moment."""
+    """The run, or the instance of a decider, has no such version, or did not exist at that moment."""
 
     run_id: str | None = None
     instance: str | None = None

@@ -39,7 +39,7 @@ class GraphInvalid(IronflowError, ValueError):
 
 
 class InputInvalid(IronflowError, TypeError, ValueError):
-    """The input of a call does not fit the graph, or an answer its question; nothing has come of it."""
+    """The input of a call does not fit the graph, or an answer does not fit its question. Nothing was recorded."""
 
     name: str
 
@@ -60,8 +60,8 @@ class SecretMissing(IronflowError, LookupError):
 class NodeFailed(IronflowError, RuntimeError):
     """A node of a graph could not do what it was asked; it is tried again if its `retry` says so.
 
-    `is_retryable` is False where another try would come to the same; `retry_after_s` is how long its other side asks
-    to be left alone. `fallback` is the result of the step where it is not tried again: then nothing has failed.
+    `is_retryable` is False if another try makes no sense; `retry_after_s` is the delay that the called service asks
+    for. `fallback` is the result of the step if it is not tried again; the step has then not failed.
     """
 
     node: str | None = None
@@ -74,13 +74,13 @@ class NodeFailed(IronflowError, RuntimeError):
 
 
 class ExpressionFailed(NodeFailed, ValueError):
-    """An expression of a node met something else than it was written for."""
+    """An expression of a node can't be evaluated for the values that it met."""
 
     is_retryable: bool = False
 
 
 class AssertionsFailed(NodeFailed, AssertionError):
-    """An `assert` node found what must not be; its message lists every mismatch."""
+    """The condition of an `assert` node does not hold; its message lists every mismatch."""
 
     is_retryable: bool = False
 

@@ -16,7 +16,7 @@ class JournalError(IronflowError, OSError):
 
 
 class NotAJournal(JournalError):
-    """The path is something else than a journal: a folder, another kind of file, another application's database."""
+    """The path does not lead to a journal, but to a folder, another kind of file, or another application's database."""
 
 
 class JournalTooNew(JournalError):
@@ -26,7 +26,7 @@ class JournalTooNew(JournalError):
 
 
 class JournalReadOnly(JournalError, PermissionError):
-    """A write was asked of a journal that can only be read."""
+    """The journal is open for reading only, and something was to be written."""
 
 
 class JournalBusy(JournalError, TimeoutError):
@@ -42,14 +42,14 @@ class JournalFull(JournalError):
 
 
 class JournalConflict(JournalError):
-    """The next version of a run was already taken: somebody else appends to it."""
+    """The next version of a run was already taken: another process, or another engine, appends to it."""
 
     run_id: str | None = None
     name: str | None = None
 
 
 class JournalCorrupt(JournalError):
-    """A row of the journal can't be what the package wrote; `damaged` has a message for each run with such rows."""
+    """A row of the journal is damaged; `damaged` has a message for each run with such rows."""
 
     run_id: str | None = None
     event_type: str | None = None

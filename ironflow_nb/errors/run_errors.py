@@ -35,7 +35,7 @@ class AmbiguousStep(IronflowError, LookupError):
 
 
 class NothingToDo(IronflowError, ValueError):
-    """What was asked of a run can't be now: no step of those named can run again, it asks nothing, or is needed."""
+    """The run is in no state for the request: no named step can run again, no question is open, or others need it."""
 
     run_id: str
 
@@ -60,7 +60,7 @@ class NotInRun(IronflowError, RuntimeError):
 
 
 class WrongColour(IronflowError, TypeError):
-    """An async thing was called where only a plain one works, or the other way round."""
+    """An async function was called where only a plain one works, or the other way round."""
 
     name: str | None = None
 
@@ -104,7 +104,7 @@ class NotebookFailed(IronflowError, RuntimeError):
 
 
 class OutcomeUnknown(IronflowError, RuntimeError):
-    """A step that runs once was begun, and nobody knows what came of it."""
+    """A step that runs once has begun, and its outcome is unknown."""
 
     run_id: str
     step: str

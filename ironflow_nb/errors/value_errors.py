@@ -25,11 +25,11 @@ class ValueUnreadable(IronflowError, ValueError):
 
 
 class UntrustedValue(ValueUnreadable):
-    """The stored value leads to code, as a pickle does, and this user did not write it."""
+    """The stored value can execute code, as a pickle can, and this user did not write it."""
 
 
 class UntrustedRun(IronflowError, PermissionError):
-    """What the journal keeps of the run leads to code, and this user did not write it."""
+    """The journal's record of the run can execute code, and this user did not write it."""
 
     run_id: str
     name: str

@@ -343,7 +343,7 @@ def _definitions(reader: Reader, run: RunRow | None, session: Session | None, pl
         return Definitions()
     latest = reader.definition(run.definition_id)
     if latest is None and session is not None:
-        latest = session.definition()  # it is written after the first step
+        latest = session.definition.current()  # it is written after the first step
     wanted = {site.partition(":")[0] for _, site in places if site} - {definition_prefix(run.definition_id)}
     ids = [each for each in _ids(reader, run) if definition_prefix(each) in wanted] if wanted else []
     found = {definition_prefix(each): reader.definition(each) for each in ids}

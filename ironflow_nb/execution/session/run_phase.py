@@ -104,7 +104,6 @@ class RunLifecycle:
         self.compensates_on_cancel = False
         self.undos = Undos()
         self.breakers: dict[str, BreakerRule] = {}
-        self.open()
 
     def open(self) -> None:
         """Begin a continuation."""

@@ -74,6 +74,8 @@ class RunWriter:
 
     replayer: Replayer
     """The memory of the current continuation."""
+    failures: ObservedFailures
+    """The failures that the flow has seen in the current continuation."""
 
     def __init__(self, access: JournalAccess, run_id: RunId, durability: Durability) -> None:
         self.access = access
@@ -86,7 +88,6 @@ class RunWriter:
         self.is_seen = False
         self.fatal_error: IronflowError | None = None
         self.claims = CacheClaims()
-        self.failures = ObservedFailures(self.put)
         self._pending = _PendingWrites()
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []

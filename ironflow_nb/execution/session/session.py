@@ -37,6 +37,7 @@ from ironflow_nb.execution.session.attempts import (
     Undone,
 )
 from ironflow_nb.execution.session.concurrent_work import AbandonedBodies, ConcurrentWork
+from ironflow_nb.execution.session.deferred_definition import DeferredDefinition
 from ironflow_nb.execution.session.open_waits import OpenWaits
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase
@@ -65,8 +66,7 @@ class Session(RunLifecycle):
         super().__init__(writer)
         self.abandoned = AbandonedBodies(writer)
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
-        self._define: Callable[[], StoredDefinition] | None = None
-        self._definition: StoredDefinition | None = None
+        self.definition = DeferredDefinition(writer, self.lock)
         self._in_flight: dict[AttemptRef, Attempt] = {}
         self._results: deque[AttemptResult] = deque()
         self._begin(replayer)
@@ -92,7 +92,9 @@ class Session(RunLifecycle):
 
         Nothing of the flow goes on in it, and neither its time limits nor what asked it to stop count.
         """
-        self._write_definition()  # another process may have to undo a graph, and has its text from the journal only
+        self.definition.write(
+            self.storage
+        )  # another process may have to undo a graph, and has its text from the journal only
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
             self.waits.leave((started,))
@@ -122,7 +124,8 @@ class Session(RunLifecycle):
         self.compensates_on_cancel = compensates_on_cancel
         self.replayer.sites = sites
         self.rejoined_by = rejoined_by
-        self._define = define or self._define
+        if define is not None:
+            self.definition.defer(define)
 
     def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
         """Encode all further records of the run by a storage that is made around its own."""
@@ -323,7 +326,6 @@ class Session(RunLifecycle):
             self._land(attempt)
             if attempt.telemetry is not None:
                 self.telemetry().finish(attempt)
-            self.writer.claims.give_back(attempt)
             self.give_back(attempt)
             if attempt.child_run_id is not None and attempt.is_started:
                 attempt.promise.undone = attempt  # before anybody is told: a call that waits for the child continues it
@@ -435,7 +437,7 @@ class Session(RunLifecycle):
         """Commit what is pending and what nobody waits for; called by the background thread."""
         self.commit_queued()
         self.beside.begin_due()
-        self._write_definition()
+        self.definition.write(self.storage)
         telemetry = self.writer.telemetry
         if self.writer.is_pending or (telemetry is not None and telemetry.is_due()):
             with self.lock:
@@ -448,24 +450,9 @@ class Session(RunLifecycle):
         """Return True if nothing of it goes on or waits to be recorded."""
         return not self.is_open and not self.writer.is_pending and not (self._in_flight or self.abandoned.n_of_step)
 
-    def definition(self) -> StoredDefinition | None:
-        """Return the definition of the run, if this process made it; until its commit nobody else has it."""
-        define = self._define
-        return self._definition if define is None else define()
-
-    def _write_definition(self) -> None:
-        """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
-        # A closed journal takes none; and in a forked child it may wait for the import of a thread that is not there.
-        if (define := self._define) is not None and not self.access.is_closed:
-            stored = self.storage.definition(define())
-            with self.lock:
-                if self._define is not None:  # only now: who finds it gone may commit the end of the run
-                    self._definition, self._define = stored, None
-                    self.writer.define(stored)
-
     def end(self, *events: PendingEvent, resolve: Callable[[], None] = lambda: None) -> None:
         """Commit the last events of this continuation and resolve its completion; from now on calls are refused."""
-        self._write_definition()
+        self.definition.write(self.storage)
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
             self.beside.drop_waiting(self.give_back, self._in_flight.values())
