@@ -39,7 +39,7 @@ METAPHORS = {
 # Phrases that a reader has to read twice.
 UNCLEAR = re.compile(
     r'Tell whether|"""Let |^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|[Ss]o many\b|\brides? with'
-    r"|of before\b|(?<!there )\b(?:is|are) none\b",
+    r"|of before\b|(?<!there )\b(?:is|are) none\b|\bWho (?:waits|asks|leaves|reads|writes)\b",
     re.MULTILINE,
 )
 

@@ -1,4 +1,4 @@
-"""Who may take a place in a lane next. First come, first served; of starts those of higher priority first."""
+"""The order of asks in lanes: first come, first served; among starts, those of higher priority first."""
 
 from __future__ import annotations
 

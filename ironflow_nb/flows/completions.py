@@ -173,7 +173,7 @@ def as_completed(
     """Return an iterator over the futures of calls, in the order in which they end; each gives its `result()`.
 
     What is taken first is recorded: a run that is continued takes the same ones in the same order, though others have
-    ended meanwhile. Who leaves the loop early leaves the rest as `submit` does: it goes on, and the flow ends when it
+    ended meanwhile. A loop that is left early leaves the rest as `submit` does: it goes on, and the flow ends when it
     has ended.
 
     Args:

@@ -1,4 +1,4 @@
-"""The frame of lanes: who is in them, and who waits."""
+"""The frame of lanes: the steps and runs that have places in them, and those that wait."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
         if left_s is not None and left_s <= 0:
             raise ResultTimeout(f"run {run_id} did not end within {timeout_s:g} s; it goes on", run_id=run_id)
         wait_s = _shortest(poll_s, left_s)
-        # A clock that moves on because the run sleeps wakes, as an end does: who asks has not waited for that time.
+        # A simulated clock that moves on because the run sleeps wakes too; the caller has not waited for that time.
         if not clock.wait(wakeup, wait_s) and left_s is not None and wait_s is not None:
             left_s -= wait_s
 

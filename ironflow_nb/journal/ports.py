@@ -399,7 +399,8 @@ class Reader(Protocol):
     def lane_places(self, lanes: Collection[LaneKey] | None = None) -> list[LanePlace]:
         """Return the places in these lanes that are held or waited for, in the order of asking; None are all lanes.
 
-        Of those who wait in a lane the first `MOST_WAITING`, with what they need of other lanes, and who holds that.
+        Of the asks that wait in a lane only the first `MOST_WAITING`, with their needs in other lanes and the holders
+        there.
         """
 
     def lane_rates(self) -> dict[LaneKey, int]:

@@ -1,4 +1,4 @@
-"""The lanes of the journal: who holds and who waits for places in them, and their rates."""
+"""The lanes of the journal: the asks that hold or await places in them, and their rates."""
 
 from __future__ import annotations
 

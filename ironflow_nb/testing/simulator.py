@@ -261,7 +261,7 @@ class SimProcess:
         ends_at_s = self.simulator.now_s + (timeout_s or 0.0)
         is_woken = await wakeup.taken(timeout_s)
         if not is_woken and timeout_s is not None:
-            # A loop fires its timers a nanosecond early: who asks again for the rest would do so for ever.
+            # A loop fires its timers a nanosecond early: a thread that asks again for the rest would do so for ever.
             self.simulator.now_s = max(self.simulator.now_s, ends_at_s)
         return is_woken
 

@@ -175,7 +175,7 @@ class LaneDesk:
                 self._waiting[ask_id].due_s = due_s
 
     def _looked(self, reader: Reader, lanes: Collection[LaneKey], new: Sequence[LanePlace] = ()) -> _Look:
-        """Return what changes in these lanes: the places of the dead are free, those whose turn it is take theirs."""
+        """Return the changes in these lanes: places of dead owners become free, and the next asks take theirs."""
         clock = self._access.clock
         now, now_s = clock.now(), clock.monotonic()
         found = [place for place in (*reader.lane_places(lanes), *new) if place.ask_id not in self._left]

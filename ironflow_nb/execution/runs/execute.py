@@ -115,7 +115,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     finally:
         engine.close_session(session)
         if session.lanes:
-            engine.lanes.look()  # for those who wait for the places of the run
+            engine.lanes.look()  # other asks may wait for the places of the run
 
 
 async def _undone(driver: Driver, engine: Engine, session: Session, ended: BaseException) -> str:

@@ -304,7 +304,7 @@ class OpenWaits:
             self._open.remove(wait)
 
     def fail(self, error: BaseException) -> None:
-        """Give those who wait an error that the flow can't get past: the run is another process's now."""
+        """Fail all open waits with an error that the flow can't get past: the run is another process's now."""
         for wait in [*self._open]:
             self._open.remove(wait)
             wait.promise.fail(error)

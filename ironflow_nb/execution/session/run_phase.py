@@ -74,7 +74,7 @@ class LoopCommits(Protocol):
         """Schedule one, if none is."""
 
     def is_coming(self) -> bool:
-        """Return True if one is scheduled, once: the loop may be blocked, and who asks again does not wait for it."""
+        """Return True if one is scheduled, once: the loop may be blocked, so a second call returns False."""
 
 
 class RunLifecycle:

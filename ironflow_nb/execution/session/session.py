@@ -243,10 +243,10 @@ class Session(RunLifecycle):
             attempt.row = row
             if is_beside:
                 self._in_flight[attempt.step, attempt.number] = attempt
-            # That a step which runs once began is committed, so that nobody who finds no end of it can think that it
-            # never did; so is that a child began, before its run does; and so is, before any body, what recorded calls
-            # gave: the body may act on it, and its process may die meanwhile. The lock is held, so no result that this
-            # body may have seen is noted in between.
+            # Committed at once are: the beginning of a step that runs once, so that a missing end never looks like a
+            # missing beginning; that of a child, before its run begins; and, before any body, the results of recorded
+            # calls, for the body may act on them, and the process may die meanwhile. The lock is held, so no result
+            # that this body may have seen is noted in between.
             if attempt.spec.once or attempt.child_run_id is not None or (writer.is_seen and has_body):
                 writer.append()
         attempt.started_s = self.access.clock.monotonic()
@@ -480,8 +480,8 @@ class Session(RunLifecycle):
             raise
 
     def resolve(self, completion: Promise, error: BaseException) -> None:
-        """Close the continuation that the promise is of, and let those who wait for its end know the error."""
+        """Close the continuation of that promise, and fail the promise with the error."""
         with self.lock:
             if self.completion is completion:  # else the run is continued already, since its last event is recorded
                 self.close()
-            completion.fail(error)  # under the lock, in which those who wait register: else one could come in between
+            completion.fail(error)  # under the lock, under which waiters register: otherwise one could come in between

@@ -70,6 +70,6 @@ class AsyncItems(Iterator[tuple[Any, ...]]):
 
     def _let_pull(self) -> None:
         """Have the map take the item also while its flow awaits something else."""
-        with suppress(BaseException):  # who awaits meets it too: the stop of the run, or what ended the items of a map
+        with suppress(BaseException):  # the awaiting code meets it too: a stop of the run, or what ended the items
             self._scope.session.beside.pull()
         self._scope.session.wakeups.wake()

@@ -1,7 +1,7 @@
 """The gate of an attempt at a circuit breaker: it waits while that is open, and tells it how it has ended.
 
-A closed breaker costs a read before an attempt, and another after it. Who waits looks again when an attempt of its
-process has ended, and else after a second: what other processes do, or leave undone by their death, needs no message.
+A closed breaker costs a read before an attempt, and another after it. A waiting attempt looks again when an attempt of
+its process has ended, and otherwise after a second. So other processes need not send messages, and may die.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BreakerGate:
             if found is not None:
                 self._refuse_other_numbers(reader, found)
             is_as_it_was = self._met(reader, found) == found
-        if not is_as_it_was:  # the first one who asks, one with other numbers, or the probe
+        if not is_as_it_was:  # the first ask, an ask with other numbers, or the probe
             self._change(self._met)
         self._is_probe = self._left_s is None and self._is_half_open
         return self._left_s

@@ -103,7 +103,7 @@ class CapturedStreams:
             stream = getattr(sys, name)
             if stream is not None and type(stream) is not HeardStream:
                 self._copy(name, stream)
-        logging = sys.modules.get("logging")  # who logs has imported it
+        logging = sys.modules.get("logging")  # code that logs has imported it
         if logging is not None and self._handlers is None:
             plain = logging.Logger.callHandlers
             self._handlers = plain, self._recording(plain)

@@ -147,7 +147,7 @@ class FanOut:
             self._take_error(error)
             if isinstance(error, Exception):
                 return
-            raise  # an exit unwinds who pulls as well, who need not be who reads the map
+            raise  # an exit unwinds the pulling code too, which may be another than the code that reads the map
         self._follow(_promise_of(asked))
         if isinstance(asked, Attempt):
             asked.begin_again, asked.context = self._begin, self._context.copy()

@@ -366,7 +366,7 @@ def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptR
     timed_out = _has_timed_out(attempt, error)
     error, retry_at = failure_of(error, f"step {attempt.spec.name}"), None
     stored = session.storage.store_failure(error)
-    if isinstance(error, Exception):  # who handles it gets what a replay will give
+    if isinstance(error, Exception):  # a handler gets the same error as in a replay
         error = recorded_error(
             stored, session.access.signer, where=f"{attempt.step} of run {session.run_id}", raised=error
         )

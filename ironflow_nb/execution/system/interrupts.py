@@ -161,7 +161,7 @@ class Interrupts:
         try:
             yield
         finally:
-            self._is_reading = False  # before the look at the signals: who sends one looks at it after taking it
+            self._is_reading = False  # before the look at the signals: the sender looks at this after taking its turn
             for _ in range(_MOST_LOOKS):
                 if self._free_signals or signal.getsignal(signal.SIGINT) != self._handle:
                     break

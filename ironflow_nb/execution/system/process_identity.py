@@ -108,7 +108,7 @@ def _host_name() -> str:
 
 
 def person() -> str:
-    """Return who works in this process: the name of the user and that of the host."""
+    """Return the person that works in this process, by the names of the user and of the host."""
     import getpass
 
     try:

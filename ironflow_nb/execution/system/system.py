@@ -43,7 +43,7 @@ class AwaitedWakeup(Protocol):
     """What a waiting coroutine is woken by. `set` may be called from any thread."""
 
     def set(self) -> None:
-        """Wake who waits, or the next one who will."""
+        """Wake the waiting coroutine, or the next one that waits."""
 
     async def taken(self, timeout_s: float | None) -> bool:
         """Do as `Wakeup.take` does in a coroutine."""
