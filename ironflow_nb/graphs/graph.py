@@ -18,7 +18,7 @@ from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, UntrustedRun
-from ironflow_nb.execution import REGISTRY, SCOPE, Engine, FlowCall, RunPolicy, RunRequest, StepSpec
+from ironflow_nb.execution import REGISTRY, SCOPE, Engine, FlowCall, RunPolicy, RunRequest, RunStorage, StepSpec
 from ironflow_nb.graphs.catalog import kinds, registered
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
 from ironflow_nb.graphs.compiler.compiler import compile_graph, valid_grants
@@ -41,6 +41,7 @@ from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_c
 from ironflow_nb.graphs.runtime.interpreter import run_graph
 from ironflow_nb.graphs.runtime.node_environment import PARAMETERS, Functions, input_of
 from ironflow_nb.graphs.runtime.node_steps import NodeSteps
+from ironflow_nb.graphs.runtime.searched_storage import SearchedStorage
 from ironflow_nb.graphs.stored_graph import load_graph, plan_after_edit, stored_id, text_to_store
 from ironflow_nb.handles.explanation import VolatileArguments
 from ironflow_nb.handles.run import Run, get_run
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 _INTERNAL: Final = frozenset({
     "define_steps", "define_undos", "definition", "definition_id", "diagram_model", "grants", "refuse_names",
-    "refuse_secrets", "replanned", "tracked",
+    "refuse_secrets", "replanned", "searched", "tracked",
 })  # fmt: skip
 """Attributes of a graph that the package uses; completion does not offer them."""
 
@@ -418,11 +419,17 @@ class Graph(GraphDiagramMixin, Runnable):
         """Check the input names that a node passes to the graph as its child; see `GraphInput.refuse_names`."""
         self.definition.inputs.refuse_names(names, self.name, node)
 
-    def refuse_secrets(self, given: Any) -> None:
+    def refuse_secrets(self, given: Any, what: str = "the input") -> None:
         """Check that input, key and text have no secrets, because the journal stores them without redaction."""
         self._steps().secrets.refuse_in(
-            {"the input": given, "the key": self.policy.key, "the text": self.to_yaml()}, f"graph {self.name}"
+            {what: given, "the key": self.policy.key, "the text": self.to_yaml()}, f"graph {self.name}"
         )
+
+    def searched(self, storage: RunStorage) -> RunStorage:
+        """Return a storage around that one which also searches for the secrets of the graph."""
+        secrets = self._steps().secrets
+        secrets.look_up_all()
+        return SearchedStorage.around(storage, secrets)
 
     def _prepare(self, given: Any = None) -> None:
         """Check in the thread of the caller that everything which the run needs is available.

@@ -8,10 +8,12 @@ from typing import Any, Protocol, cast
 from ironflow_nb.core.events import OutputInjected
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.moments import Moment
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import NotAllowedInStep, NothingToDo, OutcomeUnknown
 from ironflow_nb.execution import REGISTRY, SCOPE, Engine, Fork, GivenResult, injection
+from ironflow_nb.handles.run_edits import refuse_secrets_by_hand
 from ironflow_nb.handles.snapshot import Snapshot, snapshot_of
 from ironflow_nb.history.lookup import resolve_step
 from ironflow_nb.history.recorded_values import recorded_arguments
@@ -42,6 +44,9 @@ def begin_fork(
             "outside",
             name=history.run_id,
         )
+    refuse_secrets_by_hand(
+        engine, history.run_id, {"a result": list((replace or {}).values()), "the arguments": inputs}
+    )
     moment = snapshot_of(engine, history, at, None)
     with engine.reading() as reader:
         [run] = reader.runs(Select(run_ids=[history.run_id]))
@@ -92,6 +97,6 @@ def _arguments(engine: Engine, run: RunRow, inputs: Mapping[str, Any]) -> Mappin
         return {"input": {**(arguments.get("input") or {}), **inputs}}
     unknown = inputs.keys() - arguments.keys()
     if unknown:
-        names = ", ".join(sorted(unknown))
+        names = plain(", ".join(sorted(map(str, unknown))))
         raise TypeError(f"{run.name} was called with {', '.join(arguments) or 'no arguments'}, and not with {names}")
     return {**arguments, **inputs}

@@ -16,7 +16,7 @@ from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, is_edi
 from ironflow_nb.handles.forks import begin_fork
 from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_run import RecordedRun
-from ironflow_nb.handles.run_edits import inject, undo
+from ironflow_nb.handles.run_edits import inject, refuse_secrets_by_hand, undo
 from ironflow_nb.handles.run_plan import plan_of, resume_options
 from ironflow_nb.handles.run_report import RunReport, report_of
 from ironflow_nb.handles.stop_requests import ask_to_stop, refuse_to_detach
@@ -317,6 +317,7 @@ class Run(RecordedRun, Generic[T]):
             StepNotFound, AmbiguousStep: it names no step of the run, or several.
             NothingToDo: the step has no output, or a run that has it goes on.
         """
+        refuse_secrets_by_hand(self._engine, self.id, {"the reason": reason})
         redact_step(self._engine, self.id, step, reason)
 
     def report(self) -> RunReport:

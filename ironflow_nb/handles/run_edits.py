@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, cast
 
 from ironflow_nb.core.events import InjectionUndone
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunKind, RunStatus, StepReason, StepStatus, derived_step_status
-from ironflow_nb.errors import JournalConflict, NotAllowedInStep, NothingToDo, RunFinished
+from ironflow_nb.errors import IronflowError, JournalConflict, NotAllowedInStep, NothingToDo, RunFinished
 from ironflow_nb.execution import (
     REGISTRY,
     SCOPE,
     Engine,
     PendingEvent,
+    RunStorage,
     StopRequest,
     injection,
     latest_injection,
@@ -35,8 +37,41 @@ _EDITABLE: Final = frozenset({
 })  # fmt: skip
 
 
+class _Searching(Protocol):
+    """A definition with secrets: a graph."""
+
+    def searched(self, storage: RunStorage) -> RunStorage:
+        """Return a storage around that one which also searches for the secrets."""
+
+
+def refuse_secrets_by_hand(engine: Engine, run_id: RunId, given: Mapping[str, object]) -> None:
+    """Refuse to keep what is given to a run by hand, by its name in messages, if a secret of a graph is in it.
+
+    It is one of the graph itself, or of one that has called the run, as far as this process knows it. An edit stays as
+    it is, where a signal or an answer is searched when the run takes it.
+
+    Raises:
+        ValueNotStorable: there is one.
+    """
+    engine.flush()
+    with engine.reading() as reader:
+        runs, above = [], reader.runs(Select(run_ids=[run_id]))
+        while above:
+            runs += above
+            parent = above[0].parent_run_id
+            above = [] if parent is None else reader.runs(Select(run_ids=[parent]))
+    storage = RunStorage(engine.codecs)
+    for run in runs:
+        if run.kind == RunKind.GRAPH:
+            with suppress(IronflowError):  # one that can't be read here has no secrets here
+                storage = cast("_Searching", REGISTRY.definition(run, engine)).searched(storage)
+    for what, value in given.items():
+        storage.refuse_secrets(f"{what} of run {run_id}", value)
+
+
 def inject(engine: Engine, run_id: RunId, step: object, value: object, reason: str) -> None:
     """Give a step a result by hand; see `Run.inject`."""
+    refuse_secrets_by_hand(engine, run_id, {"the result": value, "the reason": reason})
 
     def edit(run: RunRow, status: RunStatus, reader: Reader) -> PendingEvent:
         return injection(engine, reader, editable_step(reader, run, status, step), value, reason)
@@ -47,6 +82,7 @@ def inject(engine: Engine, run_id: RunId, step: object, value: object, reason: s
 
 def undo(engine: Engine, run_id: RunId, reason: str | None) -> None:
     """Take the latest result back that was given by hand; see `Run.undo`."""
+    refuse_secrets_by_hand(engine, run_id, {"the reason": reason})
 
     def edit(run: RunRow, _status: RunStatus, reader: Reader) -> PendingEvent:
         found = latest_injection(engine, reader, run, reason)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _INTERNAL_NAMES: Final = frozenset({
     "call_as_child", "call_by_name", "cancel_run", "continue_run", "event_call", "fork_run", "on_change", "plan_call",
-    "policy", "prepared_request", "receiver",
+    "policy", "prepared_request", "receiver", "refuse_secrets",
     "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_alone", "start_call", "start_due",
     "start_keyed", "subscribe", "trigger", "wanted_events",
 })  # fmt: skip

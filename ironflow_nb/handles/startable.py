@@ -100,6 +100,7 @@ class Startable(ABC):
             return find_schedule(engine, self.kind, self.name, name)
         rule = schedule_rule(cron, every_s=every_s, at=at, tz=tz, catch_up=catch_up, grace_s=grace_s)
         request, _ = self.prepared_request(*self.scheduled_call(args, inputs))
+        self.refuse_secrets(name, "the name of a schedule")
         return make_schedule(
             engine, kind=self.kind, flow=self.name, name=name, rule=rule, arguments=request.arguments, replaces=replace
         )
@@ -123,6 +124,13 @@ class Startable(ABC):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the call that a schedule makes."""
         return tuple(args), dict(inputs or {})
+
+    def refuse_secrets(self, given: Any, what: str) -> None:  # noqa: B027 -- only graphs have some
+        """Check that what is kept in the clear has none of the definition's secrets, as a graph has them.
+
+        Raises:
+            ValueNotStorable: it has one.
+        """
 
     def prepared_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """Return the request to the engine, once everything that the run needs is there."""

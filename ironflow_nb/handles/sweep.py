@@ -58,6 +58,9 @@ class Sweepable(Protocol):
     def prepared_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """Return the request to the engine, once everything that the run needs is there."""
 
+    def refuse_secrets(self, given: Any, what: str) -> None:
+        """Check that what is kept in the clear has none of the definition's secrets."""
+
     def call_by_name(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments of a call with these arguments."""
 
@@ -402,6 +405,7 @@ def _requested(engine: Engine, definition: Sweepable, given: GivenRows, key: Key
             inputs, request, body = _request(definition, row)
             digested = engine.digester.arguments(request.name, request.arguments)
             request = replace(request, policy=_policy(request, key, inputs, number, keys))
+            definition.refuse_secrets(request.policy.key, "the key of the row")
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with it is told with all the others
             faults.add(number, error)
             continue

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import InputInvalid, ValueNotStorable
+from ironflow_nb.execution.registry import REGISTRY
 from tests.graphs.hidden import PIN, TOKEN, assert_nowhere, calling, journal, secretly, shown
 from tests.graphs.playing import graph_of
 from tests.waits.conftest import LIMIT_S, until
@@ -58,6 +60,11 @@ def order(state: int, command: Order, at: Any) -> Any:
 
 @iron.flow(name="plain_flow")
 def plain_flow(value: Any) -> None: ...
+
+
+@iron.step
+def made(value: int) -> int:
+    return value
 
 
 @iron.step(lane=iron.Lane("accounts", key="who", limit=2))
@@ -181,6 +188,58 @@ def test_the_rows_of_a_sweep_have_no_secret(journal: Path) -> None:
     with pytest.raises(InputInvalid, match="row 1: a secret is in the input of graph g"):
         graph.sweep([{"x": 1}, {"x": [TOKEN]}])
     assert len(iron.runs()) == 0
+
+
+BY_HAND: dict[str, Callable[[iron.Run[Any]], object]] = {
+    "inputs of a fork": lambda run: run.fork(inputs={"x": {TOKEN}}),
+    "name of an input of a fork": lambda run: run.fork(inputs={TOKEN: 1}),
+    "result in a fork": lambda run: run.fork(replace={"g.a": np.array([TOKEN])}),
+    "result": lambda run: run.inject("g.a", {"it is": TOKEN.encode("utf-16")}, reason="known"),
+    "reason": lambda run: run.inject("g.a", 1, reason=f"it is {TOKEN}"),
+    "reason of an undo": lambda run: run.inject("g.a", 1, reason="known").undo(reason=TOKEN),
+    "reason of an erasure": lambda run: run.redact("g.a", reason=PIN),
+}
+
+
+@pytest.mark.parametrize("give", BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize("is_defined", [True, False], ids=["defined", "from the journal"])
+def test_what_is_given_by_hand_has_no_secret(
+    give: Callable[[iron.Run[Any]], object], is_defined: bool, journal: Path
+) -> None:
+    graph = secretly({"id": "a", "log": "{{ input.x }}"})
+    graph(x=1)
+    run = graph.last
+    assert run is not None
+    if not is_defined:
+        REGISTRY.forget("graph", "g")
+    with pytest.raises(ValueNotStorable, match=REFUSED):
+        give(run)
+    assert_nowhere(journal, *shown(graph))
+
+
+def test_what_is_given_by_hand_to_a_child_has_no_secret_of_the_graph_that_called_it(journal: Path) -> None:
+    graph = secretly({"id": "a", "workflow": "called", "input": {"value": 1}})
+
+    @iron.flow(name="called")
+    def called(value: int) -> int:
+        return made(value)
+
+    graph()
+    assert called.last is not None
+    with pytest.raises(ValueNotStorable, match=REFUSED):
+        called.last.inject("made", TOKEN, reason="known")
+    assert_nowhere(journal, *shown(graph))
+
+
+def test_no_schedule_and_no_row_of_a_sweep_is_called_by_a_secret(journal: Path) -> None:
+    graph = secretly({"id": "a", "log": "x"})
+    graph()
+    with pytest.raises(ValueNotStorable, match="a secret is in the name of a schedule of graph g"):
+        graph.schedule(every_s=3600, name=f"of {PIN}")
+    with pytest.raises(InputInvalid, match="row 0: a secret is in the key of the row of graph g"):
+        graph.sweep([{"x": 1}], key=lambda **_: TOKEN)
+    assert iron.schedules().empty
+    assert_nowhere(journal, *shown(graph))
 
 
 # -- what undoes ---------------------------------------------------------------------------------------------------
