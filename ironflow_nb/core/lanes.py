@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import force_setattr
 
-from ironflow_nb.core.option_values import a_name, a_text
+from ironflow_nb.core.option_values import LARGEST, a_name, a_text
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ ALL_RUNS: Final = f"{OWN_LANE}runs"
 ALL_STEPS: Final = f"{OWN_LANE}steps"
 
 _RATE: Final = re.compile(r"(\d+)\s*/\s*(\d*)\s*(ms|second|sec|s|minute|min|m|hour|h|day|d)")
+_LONGEST_US: Final = 10**15
 _UNITS_US: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
@@ -69,7 +71,10 @@ def interval_us(rate: str) -> int:
     if found is None or not n or not n_units:
         raise ValueError(f'rate is a number for a time, as "60/min", "5/s" or "100/10s", not {rate!r}')
     unit = found[3] if found[3] == "ms" else found[3][0]
-    return -(-n_units * _UNITS_US[unit] // n)
+    interval = -(-n_units * _UNITS_US[unit] // n)
+    if interval > _LONGEST_US:
+        raise ValueError("rate is slower than one in 1e9 seconds, some 32 years")
+    return interval
 
 
 def _compiled(text: str) -> ParsedResult:
@@ -79,7 +84,7 @@ def _compiled(text: str) -> ParsedResult:
     try:
         return jmespath.compile(text)
     except JMESPathError as error:
-        raise ValueError(f"key={text!r} is no JMESPath text: {error}") from None
+        raise ValueError(f"key={text!r} is no JMESPath text: {plain(str(error))}") from None
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -111,8 +116,8 @@ class Lane(_Named, frozen=True, kw_only=True):
         if self.limit is None and self.rate is None:
             force_setattr(self, "limit", 1)
         for option, number in (("limit", self.limit), ("burst", self.burst)):
-            if number is not None and (type(number) is not int or number < 1):
-                raise ValueError(f"{option} of lane {self.name!r} is a whole number from 1, not {number!r}")
+            if number is not None and (type(number) is not int or not 1 <= number <= LARGEST):
+                raise ValueError(f"{option} of lane {self.name!r} is a whole number from 1 to 2**63-1, not {number!r}")
         if self.rate is None and self.burst != 1:
             raise ValueError(f"burst={self.burst} of lane {self.name!r} says nothing without a rate, as rate='60/min'")
         if self.rate is not None:

@@ -10,6 +10,8 @@ from ironflow_nb.core.plain_text import plain
 
 E = TypeVar("E", bound=StrEnum)
 
+LARGEST: Final = 2**63 - 1
+"""The largest whole number that a journal keeps."""
 _EXECUTOR: Final = ("concurrent.futures._base", "Executor")
 
 
@@ -26,6 +28,24 @@ def a_text(option: str, value: object) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
     return value
+
+
+def a_path(value: object) -> str:
+    """Return the text of a path.
+
+    Raises:
+        TypeError, ValueError: it is not a path, or one that no file can have.
+    """
+    path = value.__fspath__() if hasattr(value, "__fspath__") else value
+    if not isinstance(path, str) or not path:
+        raise TypeError(f"path is a text or a pathlib.Path, not {value!r}")
+    try:
+        is_any = "\0" not in path and path.encode(errors="surrogateescape")  # as names of other encodings come
+    except UnicodeEncodeError:
+        is_any = False
+    if not is_any:
+        raise ValueError(f"no file can have the name {path!r}: it has a null or half a character in it")
+    return path
 
 
 def a_name(value: object) -> str:
@@ -75,9 +95,12 @@ def a_whole_number(option: str, value: object) -> int:
 
     Raises:
         TypeError: it is not a number, or has a fraction.
+        ValueError: it is larger than a journal keeps.
     """
     if type(value) is not int:
         raise TypeError(f"{option} is a whole number, not {value!r}")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{option} is a whole number of at most 63 bits, not of {value.bit_length()}")
     return value
 
 
@@ -85,12 +108,12 @@ def a_limit(option: str, value: object) -> int:
     """Return the number of things that may be at work at once.
 
     Raises:
-        ValueError: it is not a whole number from 1.
+        ValueError: it is not a whole number from 1, or larger than a journal keeps.
     """
     number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
     if type(number) is not int or number < 1:
         raise ValueError(f"{option} is a whole number from 1, not {value!r}")
-    return number
+    return a_whole_number(option, number)
 
 
 def one_of(kind: type[E], text: str, option: str) -> E:

@@ -6,8 +6,9 @@ from typing import Final
 
 _CONTROLS: Final = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
 _DIRECTIONS: Final = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_SURROGATES: Final = range(0xD800, 0xE000)
 _ESCAPED: Final = {number: f"\\x{number:02x}" for number in _CONTROLS} | {
-    number: f"\\u{number:04x}" for number in _DIRECTIONS
+    number: f"\\u{number:04x}" for number in (*_DIRECTIONS, *_SURROGATES)
 }
 
 
@@ -15,7 +16,7 @@ def plain(text: str) -> str:
     """Return the text with escapes for control characters and for those that change the direction of writing.
 
     A terminal obeys them: a text from a journal could move the cursor, or show something that is not there. Tabs and
-    ends of lines stay.
+    ends of lines stay. Lone surrogates are escapes, too, for no file and no terminal takes them.
     """
     return text if text.isprintable() else text.translate(_ESCAPED)
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ironflow_nb.code_identity.syntax import dotted
 from ironflow_nb.core.durations import Duration, seconds, spoken
 from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import GUARD_S
 from ironflow_nb.core.run_state import RunRow
@@ -333,8 +334,11 @@ def cell_step(
         DefinitionError: the source can't be a durable cell, or an input is not defined.
         NotAllowedInStep: it was called inside a flow or step.
         StepTimeout: the source exceeded `timeout_s`.
+        ValueError: the source is no text.
     """
     __tracebackhide__ = True
+    if source != "":
+        a_text("source", source)
     if isinstance(ins, str) or isinstance(outs, str):
         raise DefinitionError("ins and outs must be lists of names, not a text; write [...] around it")
     options = CellOptions(

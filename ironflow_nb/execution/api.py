@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ironflow_nb.core.durations import Duration
+from ironflow_nb.core.option_values import a_path
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY, make_engine
@@ -94,7 +95,7 @@ def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Pat
         JournalError: something is there already, the journal is one in memory, or a file can't be read or written.
     """
     engine = engine or REGISTRY.engine()
-    source, target = engine.journal, Path(path).expanduser().absolute()
+    source, target = engine.journal, Path(a_path(path)).expanduser().absolute()
     if not isinstance(source, SqliteJournal) or not source.exists():
         what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"
         raise JournalError(f"the journal {source.location} {what}, so there is nothing to copy; run something first")

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.option_values import a_limit
+from ironflow_nb.core.option_values import a_limit, a_path
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
@@ -203,7 +203,7 @@ def make_engine(
     max_steps: int | None = None,
 ) -> Engine:
     """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
-    where = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
+    where = a_path(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
     try:
         chosen = Durability(durability)
     except ValueError:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ironflow_nb.core.option_values import a_path
 from ironflow_nb.execution import REGISTRY, Engine, watch
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.trust import trust
@@ -35,7 +36,7 @@ def export(run: Run[Any] | str, path: str | os.PathLike[str], *, engine: Engine 
     engine.flush()
     with engine.reading() as reader:
         found = resolve_run(reader, run.id if isinstance(run, Run) else run)
-    target = Path(path).expanduser().absolute()
+    target = Path(a_path(path)).expanduser().absolute()
     export_run(engine, found.run_id, target)
     return target
 
@@ -57,7 +58,7 @@ def import_(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Ru
         JournalConflict: the run is there already, was deleted there, or another one has its key.
     """
     engine = engine or REGISTRY.engine()
-    run_id = import_run(engine, Path(path).expanduser().absolute())
+    run_id = import_run(engine, Path(a_path(path)).expanduser().absolute())
     watch(engine)
     return Run(engine, run_id)
 

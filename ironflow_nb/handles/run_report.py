@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.option_values import a_path
 from ironflow_nb.core.plain_text import counted, plain
 from ironflow_nb.handles.recorded_run import RecordedRun
 from ironflow_nb.history import frames
@@ -85,7 +86,7 @@ class RunReport:
             FileExistsError: something is there already.
             OSError: it can't be written; nothing is then there.
         """
-        target = Path(path).expanduser().absolute()
+        target = Path(a_path(path)).expanduser().absolute()
         if target.suffix not in {".md", ".html"}:
             raise ValueError(f"a report is a file .html or .md, got {target.name!r}")
         text = self.markdown if target.suffix == ".md" else self.html

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import IronflowError
@@ -56,8 +58,10 @@ def _series(values: Any) -> pd.Series[Any]:
 
     if isinstance(values, pd.Series):
         return values
-    is_scalar = all(pd.api.types.is_scalar(value) for value in values)
-    return pd.Series(values, dtype=None if is_scalar and values else "object")
+    if values and all(pd.api.types.is_scalar(value) for value in values):
+        with suppress(UnicodeEncodeError, OverflowError):  # texts that Arrow does not take stay what they are
+            return pd.Series(values)
+    return pd.Series(values, dtype="object")
 
 
 def _add(columns: dict[str, Any], name: str, otherwise: str, values: Any) -> None:
@@ -75,7 +79,7 @@ def _inputs(given: GivenRows, rows: Sequence[SweptRow]) -> dict[str, Any]:
 
 
 def _text(error: BaseException | None) -> str | None:
-    return None if error is None else f"{type(error).__qualname__}: {error}".partition("\n")[0]
+    return None if error is None else plain(f"{type(error).__qualname__}: {error}".partition("\n")[0])
 
 
 def _outcome(engine: Engine, row: SweptRow, run: RunRow | None, status: RunStatus) -> tuple[Any, BaseException | None]:

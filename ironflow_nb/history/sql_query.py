@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.option_values import a_text
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.journal.schema import ISO_INSTANT, VIEWS, statements
 
@@ -83,7 +84,7 @@ def _selected(
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from error
         raise _refusal(query, error) from error
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError) as error:
         raise _refusal(query, error) from error
     finally:
         connection.set_progress_handler(None, 0)
@@ -96,7 +97,7 @@ def _authorized(action: int, name: str | None, argument: str | None, *_where: st
 
 
 def _refusal(query: str, error: Exception) -> ValueError:
-    why = str(error)
+    why = plain(str(error))
     shown = query if len(query) <= 80 else f"{query[:77]}..."
     if "not authorized" in why or "prohibited" in why:
         return ValueError(f"{shown!r} does more than read, and iron.sql only reads; write SELECT ...")

@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from ironflow_nb.core.identity import ValueId
+from ironflow_nb.core.option_values import a_path
 from ironflow_nb.durable_cells.notebook_file import read_notebook, write_notebook
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import MEMORY, REGISTRY, Engine
@@ -139,8 +140,8 @@ def run_notebook(
         OSError: the notebook can't be read, or the output can't be written.
     """
     engine = REGISTRY.engine()
-    found = Path(path).absolute()
-    written = None if output is None else Path(output).absolute()
+    found = Path(a_path(path)).absolute()
+    written = None if output is None else Path(a_path(output)).absolute()
     with TemporaryDirectory(prefix="ironflow-") as folder:
         asked, report_file = Path(folder) / "request", Path(folder) / "report.json"
         asked.write_bytes(pickled(_request(engine, found, inputs or {}, written, report_file)))

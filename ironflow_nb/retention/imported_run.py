@@ -7,6 +7,7 @@ shown here and executes nothing, until it is trusted.
 from __future__ import annotations
 
 import sqlite3
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -112,8 +113,9 @@ def import_run(engine: Engine, path: Path) -> RunId:
 
 def read_export(path: Path) -> ExportedRun:
     """Return the contents of the file after all checks; see `import_run`."""
-    if look_at(path) is None:
-        raise JournalError(f"there is no file {path}", path=path)
+    found = look_at(path)
+    if found is None or stat.S_ISDIR(found.st_mode):
+        raise JournalError(f"there is no file {path}{'' if found is None else '; it is a folder'}", path=path)
     refuse_used(path)
     try:
         with closing(connect(path, "mode=ro&immutable=1")) as connection:

@@ -15,6 +15,7 @@ import msgspec
 
 from ironflow_nb.core.events import RecordedEvent, RunRedacted, StepRedacted
 from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import ENDED
 from ironflow_nb.errors import JournalError, NothingToDo
@@ -73,7 +74,10 @@ def redact_step(engine: Engine, run_id: RunId, step: object, reason: str | None)
         RunNotFound: there is no such run.
         StepNotFound, AmbiguousStep: it names no step of the run, or several.
         NothingToDo: the step has no output, or a run that has it goes on.
+        ValueError: the reason is no text.
     """
+    if reason is not None:
+        a_text("reason", reason)
     engine.flush()
     with engine.reading() as reader:
         attempts = reader.steps(Select(run_ids=[run_id]))

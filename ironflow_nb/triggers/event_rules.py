@@ -96,7 +96,11 @@ def search(option: str, expression: str, data: Any) -> Any:
     try:
         return jmespath.search(expression, data)
     except Exception as error:
-        raise ValueError(f"{option}={expression!r} failed: {str(error).partition(chr(10))[0]}") from error
+        raise ValueError(f"{option}={expression!r} failed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return plain(str(error).partition("\n")[0])
 
 
 def is_truthy(value: Any) -> bool:
@@ -168,7 +172,7 @@ def expression_of_event(option: str, text: object) -> str:
         jmespath.compile(text)
         _refuse_unknown_function(text)
     except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"{option}={text!r} is no JMESPath expression: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(f"{option}={text!r} is no JMESPath expression: {_first_line(error)}") from None
     return text
 
 
