@@ -317,4 +317,5 @@ def _described(read_a: Callable[[], object], read_b: Callable[[], object]) -> st
 
 
 def _run_words(run: _ComparedRun) -> str:
-    return f"{run.row.run_id} ({run.status.value})"
+    origin = "" if run.row.origin_run_id is None else f", from {run.row.origin_run_id}"
+    return f"{run.row.run_id} ({run.status.value}{origin})"

@@ -16,6 +16,8 @@ from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.option_values import a_path
 from ironflow_nb.core.plain_text import counted, plain
 from ironflow_nb.handles.recorded_run import RecordedRun
+from ironflow_nb.handles.report_context import installed_versions, origin_run, sources
+from ironflow_nb.handles.run_picture import picture_of
 from ironflow_nb.history import frames
 from ironflow_nb.history.recorded_values import preview
 from ironflow_nb.values.private_files import new_file, publish
@@ -29,7 +31,7 @@ N_SLOWEST: Final = 20
 N_ROWS: Final = 500
 N_LINES: Final = 200
 _EDITS: Final = ("OutputInjected", "InjectionUndone", "ChildEdited", "StepRedacted", "RunRedacted")
-_RUN: Final = ["run_id", "name", "status", "started_at", "ended_at", "duration_s", "n_sessions"]
+_RUN: Final = ["run_id", "name", "key", "status", "started_at", "ended_at", "duration_s", "n_sessions", "parent_run_id"]
 _CALL: Final = ["arguments", "output", "error"]
 _NUMBER: Final = re.compile(r"\b(?:0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
 _STEP: Final = ["step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error"]
@@ -38,6 +40,7 @@ _STYLE: Final = (
     "table{border-collapse:collapse;display:block;overflow-x:auto}"
     "td,th{border:1px solid #8884;padding:.2em .6em;text-align:left}"
     "pre{background:#8881;padding:.8em;overflow-x:auto}svg{max-width:100%}"
+    ".beside{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0;min-width:0;flex:1}"
 )
 
 
@@ -58,11 +61,19 @@ class RunReport:
     title: str
     picture: Picture
     sections: tuple[Section, ...]
+    origin: tuple[str, Picture] | None = None
+    """Of a fork the run that it goes on from, in words, and its picture."""
 
     @property
     def html(self) -> str:
         """The report as a page: no script, no style sheet or picture from elsewhere."""
-        drawn = self.picture.svg or f"<pre>{escape(self.picture.text)}</pre>"
+        drawn = _drawn(self.picture)
+        if self.origin is not None:
+            words, picture = self.origin
+            drawn = (
+                f"<figure>{drawn}</figure><figure><figcaption>{escape(words)}</figcaption>{_drawn(picture)}</figure>"
+            )
+            drawn = f'<div class="beside">{drawn}</div>'
         parts = "".join(f"<h2>{escape(each.title)}</h2>{_html(each)}" for each in self.sections)
         head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{_STYLE}</style>'
         return (
@@ -74,6 +85,8 @@ class RunReport:
     def markdown(self) -> str:
         """The report as Markdown, with the diagram as text."""
         parts = [f"# {_cell(self.title)}", _fenced(self.picture.text)]
+        if self.origin is not None:
+            parts += [_cell(self.origin[0]), _fenced(self.origin[1].text)]
         for each in self.sections:
             parts += [f"## {each.title}", _markdown(each)]
         return "\n\n".join(parts) + "\n"
@@ -100,6 +113,10 @@ class RunReport:
         return f'<iframe style="width:100%;height:40em;border:0" sandbox srcdoc="{escape(self.html)}"></iframe>'
 
 
+def _drawn(picture: Picture) -> str:
+    return picture.svg or f"<pre>{escape(picture.text)}</pre>"
+
+
 def _publish(target: Path, content: bytes) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -121,8 +138,28 @@ def report_of(run: RecordedRun) -> RunReport:
     name = str(found["name"].iloc[0]) if len(found) else "?"
     title = plain(f"{name}: run {run.id}, {run.status.value}")
     call = Section("Arguments and result", _rows(found, _CALL))
-    sections = (Section("Run", _rows(found, _RUN)), call, *_sections(run))
-    return RunReport(run.id, title, run.diagram(), sections)
+    sections = (
+        Section("Run", _rows(found.dropna(axis="columns", how="all"), _RUN)),
+        call,
+        *_sections(run),
+        *_context(run),
+    )
+    return RunReport(run.id, title, run.diagram(), sections, _origin(run))
+
+
+def _origin(run: RecordedRun) -> tuple[str, Picture] | None:
+    with run._engine.reading() as reader:  # noqa: SLF001 -- the same room
+        found = origin_run(reader, run.id)
+    return None if found is None else (found[1], picture_of(run._engine, found[0]))  # noqa: SLF001
+
+
+def _context(run: RecordedRun) -> Iterator[Section]:
+    """Yield the source of the run's definition and steps, and the environment of the report."""
+    lines = [line for source in sources(run._engine, run.id) for line in (*source.splitlines(), "")]  # noqa: SLF001
+    if lines:
+        omitted = [f"... {len(lines) - N_ROWS} more lines"] if len(lines) > N_ROWS else []
+        yield Section("Source", text="\n".join([*lines[:N_ROWS], *omitted]).rstrip())
+    yield Section("Environment of this report", (("package", "version"), *installed_versions()))
 
 
 def _sections(run: RecordedRun) -> Iterator[Section]:
@@ -130,7 +167,9 @@ def _sections(run: RecordedRun) -> Iterator[Section]:
     failed = attempts[attempts["error"].notna()]
     slowest = steps[steps["duration_s"].notna()].nlargest(N_SLOWEST, "duration_s")
     repeated = steps[steps["attempt"] > 1]
+    decided = events[events["type"].str.contains(".", regex=False)]  # as in order.Placed: the events of a decider
     tables = {
+        "Events": _rows(decided, ["version", "at", "type", "data"]),
         "Steps": _rows(steps, _STEP),
         "Slowest steps": _rows(slowest, ["step", "duration_s"]),
         "Done more than once": _rows(repeated, ["step", "attempt", "status", "reason"]),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,17 @@ def fetch(n: int) -> str:
 @flow
 def collect(n: int) -> list[str]:
     return [fetch(each) for each in range(n)]
+
+
+@dataclass
+class Count:
+    id: str
+    n: int
+
+
+@dataclass
+class Counted:
+    n: int
 
 
 N_TRIED: list[int] = []
@@ -59,6 +73,7 @@ def test_a_report_of_a_failed_run_has_its_steps_errors_edits_and_log_and_nothing
     page = run.report().save(tmp_path / "report.html").read_text()
     assert re.findall(r"<h2>(.*?)</h2>", page) == [
         "Run", "Arguments and result", "Steps", "Slowest steps", "Done more than once", "Errors", "Edits", "Log",
+        "Source", "Environment of this report",
     ]  # fmt: skip
     assert "<script" not in page
     assert "<b>page" not in page
@@ -146,3 +161,82 @@ def test_a_report_that_cannot_be_written_leaves_nothing(lab: Lab, tmp_path: Path
     with pytest.raises(FileExistsError):
         collect.last.report().save(tmp_path / "report.html")
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".report")] == []
+
+
+TOKEN = "a-secret-constant"
+
+
+def with_token(n: int) -> str:
+    return f"{n} {TOKEN == 'another'}"
+
+
+@step
+def signed(n: int) -> str:
+    return with_token(n)
+
+
+@flow
+def signing(n: int) -> str:
+    return signed(n)
+
+
+def test_a_report_has_the_recorded_source_without_constants_and_the_environment(lab: Lab) -> None:
+    signing(1)
+    assert signing.last is not None
+    report = signing.last.report()
+    sections = {each.title: each for each in report.sections}
+    source = sections["Source"].text
+    assert "def signing(n: int)" in source
+    assert "def signed(n: int)" in source
+    assert "def with_token(n: int)" in source
+    assert TOKEN not in report.html
+    rows = dict(sections["Environment of this report"].rows)
+    assert rows["python"] == platform.python_version()
+    assert {"ironflow_nb", "pandas", "pytest"} <= rows.keys()
+
+
+def test_long_sources_are_cut_and_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_report, "N_ROWS", 4)
+    signing(1)
+    assert signing.last is not None
+    [source] = [each.text for each in signing.last.report().sections if each.title == "Source"]
+    assert source.splitlines()[-1].endswith("more lines")
+    assert len(source.splitlines()) == 5
+
+
+def test_the_report_of_a_fork_has_the_picture_of_its_origin_beside_its_own(lab: Lab) -> None:
+    signing(1)
+    assert signing.last is not None
+    run = signing.last
+    fork = run.fork(at=-2)
+    fork.result()
+    report = fork.report()
+    assert report.origin is not None
+    words, picture = report.origin
+    n_events = len(run.events())
+    assert words == f"origin: run {run.id}, completed, version {n_events - 1} of {n_events}"
+    assert picture.text == run.diagram().text
+    assert report.html.count("<figure>") == 2
+    assert words in report.markdown.replace("\\", "")
+    assert f"{fork.id} (completed, from {run.id})" in iron.compare(run, fork).headline
+    assert run.report().origin is None
+
+
+def test_the_report_of_an_instance_of_a_decider_has_its_events(lab: Lab) -> None:
+    counter = iron.Decider[int, Count, Counted, None]("counter", initial=0)
+
+    @counter.evolve
+    def evolve(state: int, event: Counted) -> int:
+        return state + event.n
+
+    @counter.decide
+    def decide(state: int, command: Count) -> Any:
+        return iron.accept(Counted(command.n))
+
+    counter.send(Count("a", 1))
+    counter.send(Count("a", 41))
+    [run_id] = iron.runs("counter")["run_id"]
+    report = iron.get_run(run_id).report()
+    [events] = [each.rows for each in report.sections if each.title == "Events"]
+    assert [row[2:] for row in events[1:]] == [("counter.Counted", "{'n': 1}"), ("counter.Counted", "{'n': 41}")]
+    assert "key" in report.sections[0].rows[0]
