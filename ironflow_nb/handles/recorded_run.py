@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ironflow_nb.core.moments import Moment
     from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.history.lineage import Lineage
     from ironflow_nb.history.run_log import RunLog
     from ironflow_nb.history.timeline import Timeline
 
@@ -182,6 +183,25 @@ class RecordedRun:
         from ironflow_nb.history.timeline import timeline_of
 
         return timeline_of(self._engine, self.id)
+
+    def lineage(self, step: object = None) -> Lineage:
+        """Return which results and arguments went into each call of the run, and into its result, also as a picture.
+
+        With a step only what went into it, directly or through others, and where its output went. The journal keeps
+        the values, and not the ways that they took: a value came from where an equal one was recorded before. One that
+        the flow itself has changed on its way has no source here; what is in values over 1 MB, or in pickles and
+        frames, is not looked at.
+
+        Columns: target (the step that was called, or ``result``), argument, source (a step, or ``argument n`` of the
+        run), match (``whole``, or ``part`` if the source is in the argument), is_sure (False if several sources have
+        an equal value, or it is as common as 0 or an empty text). By the beginnings of the steps.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several.
+        """
+        from ironflow_nb.history.lineage import lineage_of
+
+        return lineage_of(self._engine, self.id, step)
 
     def diagram(self) -> Picture:
         """Return the current picture of the run, which displays itself in a notebook and has `svg` and `text`."""
