@@ -219,8 +219,15 @@ def _parallelism(curve: Sequence[tuple[int, int]], axis: TimeAxis, top: float) -
         return ""
     bottom = top + _CURVE
     steps = [f"M{number(_LABELS)} {number(bottom)}"]
-    for at, n in curve:
-        steps.append(f"H{number(_LABELS + axis.place(at))}V{number(bottom - n / most * _CURVE)}")
+    peaks: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for at, n in curve:  # of each pixel the most, and what it goes on with
+        left = round(_LABELS + axis.place(at))
+        peaks[left], last[left] = max(peaks.get(left, 0), n), n
+    for left, n in peaks.items():
+        steps.append(f"H{left}V{number(bottom - n / most * _CURVE)}")
+        if last[left] != n:
+            steps.append(f"H{left + 1}V{number(bottom - last[left] / most * _CURVE)}")
     area = f'<path d="{"".join(steps)}H{number(_LABELS + _WIDTH)}V{number(bottom)}Z" fill="{LINE}" fill-opacity=".35"/>'
     told = f"at work at once: {most} at most"
     return f"<g><title>{xml_text(told)}</title>{area}{_text(8, bottom - 4, told)}</g>"
