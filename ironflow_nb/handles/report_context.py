@@ -32,14 +32,11 @@ def origin_run(reader: Reader, run_id: RunId) -> tuple[RunId, str] | None:
 
 def installed_versions() -> list[tuple[str, str]]:
     """Return the versions of what makes the report: the journal does not keep those of the processes of the run."""
-    packages = {
-        name: str(module.__version__)
-        for name, module in sorted(sys.modules.items())
-        if name not in sys.stdlib_module_names | {_OWN, "__main__"}
-        and not name.startswith("_")
-        and "." not in name
-        and isinstance(getattr(module, "__version__", None), str)
-    }
+    own = sys.stdlib_module_names | {_OWN, "__main__"}
+    names = sorted(name for name in list(sys.modules) if "." not in name and name[:1] != "_" and name not in own)
+    # Without `getattr`, which may execute code of the module.
+    told = {name: vars(module).get("__version__") for name in names if (module := sys.modules.get(name)) is not None}
+    packages = {name: version for name, version in told.items() if isinstance(version, str)}
     return [
         (_OWN, __version__), ("python", platform.python_version()), ("platform", platform.platform()),
         *packages.items(),

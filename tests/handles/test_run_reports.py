@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -193,6 +194,19 @@ def test_a_report_has_the_recorded_source_without_constants_and_the_environment(
     rows = dict(sections["Environment of this report"].rows)
     assert rows["python"] == platform.python_version()
     assert {"ironflow_nb", "pandas", "pytest"} <= rows.keys()
+
+
+def test_the_versions_of_packages_are_read_without_executing_their_code(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    lazy = ModuleType("lazy_versions")
+    lazy.__getattr__ = asked.append  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "lazy_versions", lazy)
+    signing(1)
+    assert signing.last is not None
+    assert "lazy_versions" not in dict(signing.last.report().sections[-1].rows)
+    assert asked == []
 
 
 def test_long_sources_are_cut_and_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
