@@ -10,13 +10,15 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_from_function
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
+from ironflow_nb.graphs.nodes.dates import DATE
 from ironflow_nb.graphs.nodes.emit import EMIT_EVENT
 from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.http import HTTP
 from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.nodes.sql import SQL
 from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
-from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.nodes.transform import BATCH, DEDUPLICATE, FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.nodes.validation import VALIDATE
 from ironflow_nb.graphs.nodes.waits import APPROVE, DELAY, WAIT
 
 if TYPE_CHECKING:
@@ -41,9 +43,13 @@ BUILT_IN: Final = {
         TRANSFORM,
         FILTER,
         FOREACH,
+        BATCH,
+        DEDUPLICATE,
+        VALIDATE,
         PARSE,
         FORMAT,
         TEMPLATE,
+        DATE,
         HASH,
         LOG,
         EMIT_EVENT,

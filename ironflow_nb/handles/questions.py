@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ironflow_nb.core.plain_text import plain
+from ironflow_nb.handles.schema_validator import schema_validator
 
 _SHOWN_LINES: Final = 12
 _SHOWN_CHARACTERS: Final = 200
@@ -366,8 +367,6 @@ def _plain_scalar(value: Any) -> Any:
 
 def _mistakes(schema: Mapping[str, Any], value: Any) -> Iterable[str]:
     """Yield what does not fit the schema, with the place."""
-    from jsonschema_rs import validator_for
-
-    for error in validator_for(dict(schema), validate_formats=True).iter_errors(value):
+    for error in schema_validator(dict(schema), value).iter_errors(value):
         place = ".".join(map(str, error.instance_path))
         yield f"{place}: {error.message}" if place else error.message

@@ -1,4 +1,4 @@
-"""The kinds transform, filter and foreach."""
+"""The kinds transform, filter, foreach, batch and deduplicate."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
 from ironflow_nb.graphs.compiler.schema_check import problems
-from ironflow_nb.graphs.nodes import transform
-from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.graph import Graph
+from ironflow_nb.graphs.nodes.transform import BATCH, DEDUPLICATE, FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.runtime.node_bodies import _is_equal
 from tests.graphs.evaluations import context_of
 
 ROWS = [{"n": 1, "name": "a"}, {"n": 2, "name": "b"}, {"n": 3, "name": "c"}]
@@ -111,6 +114,95 @@ def test_a_list_of_100_000_items_takes_about_a_second() -> None:
 
 
 def test_every_kind_is_described() -> None:
-    for kind in transform.KINDS:
+    for kind in (TRANSFORM, FILTER, FOREACH, BATCH, DEDUPLICATE):
         assert kind.description.endswith(".")
         assert all(option["description"].endswith(".") for option in kind.schema["properties"].values())
+
+
+# -- batch and deduplicate ---------------------------------------------------------------------------------------
+
+
+def batches(items: Any, size: Any) -> Any:
+    return BATCH.perform({"items": items, "size": size}, context_of())
+
+
+def unique(items: Any, **more: Any) -> Any:
+    return DEDUPLICATE.perform({"items": items, **more}, context_of())
+
+
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_batches_have_the_items_in_order_and_only_the_last_is_smaller(items: list[int], size: int) -> None:
+    found = batches(items, size)
+    assert [item for batch in found for item in batch] == items
+    assert all(len(batch) == size for batch in found[:-1])
+    assert all(1 <= len(batch) <= size for batch in found)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
+def test_a_batch_has_one_item_at_least(size: Any) -> None:
+    assert list(problems(BATCH.schema, {"items": [], "size": size}, allows_expressions=False))
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "1", 1.0, -0.0, 0.5]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(st.lists(_json, max_size=8))
+def test_of_items_that_are_equal_as_json_the_first_or_the_last_stays(items: list[Any]) -> None:
+    def differ(chosen: Any, item: Any) -> bool:
+        return all(not _is_equal(item, each) for each in chosen)
+
+    first: list[Any] = []
+    for item in items:
+        if differ(first, item):
+            first.append(item)
+    last: list[Any] = []
+    for item in reversed(items):
+        if differ(last, item):
+            last.insert(0, item)
+    assert list(map(repr, unique(items))) == list(map(repr, first))
+    assert list(map(repr, unique(items, keep="last"))) == list(map(repr, last))
+
+
+def test_items_are_compared_by_what_an_expression_says() -> None:
+    rows = [{"n": 1, "day": "a"}, {"n": 2, "day": "b"}, {"n": 3, "day": "a"}]
+    assert unique(rows, by="{{ item.day }}") == rows[:2]
+    assert unique(rows, by="{{ item.day }}", keep="last") == rows[1:]
+    assert unique(rows, by=["{{ item.day }}", "{{ item.n }}"]) == rows
+    assert unique([1, 2, 3, 4], by="{{ item > values.limit }}", values={"limit": 2}) == [1, 3]
+    with pytest.raises(ExpressionFailed, match="n: item 1: "):
+        unique([{"a": 1}, {"b": 1}], by="{{ item.a }}")
+    with pytest.raises(NodeFailed, match=r"n: item 0: a set can't be compared; say by what: by"):
+        unique([{1}])
+    huge: Any = []
+    for _ in range(60):
+        huge = [huge, huge]
+    with pytest.raises(NodeFailed, match="n: item 0: it makes more than"):
+        unique([huge])
+
+
+@pytest.mark.parametrize("items", [None, {"a": 1}, "abc", 5])
+def test_only_a_list_has_batches_and_doubles(items: Any) -> None:
+    for shape in (lambda: batches(items, 2), lambda: unique(items)):
+        with pytest.raises(NodeFailed, match=r"n: items is .*, and not a list"):
+            shape()
+
+
+def test_work_on_batches_is_a_loop() -> None:
+    graph = Graph.from_yaml("""
+graph: mailing
+nodes:
+  - id: once
+    deduplicate: {items: "{{ input.people }}", by: "{{ lower(item) }}"}
+  - id: groups
+    batch: {items: "{{ once }}", size: 2}
+  - id: sent
+    loop: "{{ groups }}"
+    as: group
+    do: [{id: text, transform: "{{ join('+', group) }}"}]
+output: "{{ sent[].text }}"
+""")
+    assert graph.test(people=["ada", "Ada", "bob", "cyd"]).output == ["ada+bob", "cyd"]

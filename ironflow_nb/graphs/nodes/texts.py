@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
@@ -13,21 +11,10 @@ from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.data import coerce, coerce_deep, describe, read_json, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
+from ironflow_nb.graphs.nodes.csv_tables import FORMAT_OPTIONS, PARSE_OPTIONS, Unfit, read_csv, write_csv
 
 _FORMATS: Final = ("json", "csv", "yaml")
 _ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}
-_DELIMITER: Final = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": 1,
-    "default": ",",
-    "description": "Of csv: the character between two cells.",
-}
-_HEADER: Final = {"type": "boolean", "default": True, "description": "Of csv: whether the first row names the columns."}
-
-
-class _Unfit(ValueError):
-    """A text or data does not have the expected form. The message says where."""
 
 
 def _chosen_format(options: Options, context: NodeContext) -> str:
@@ -47,7 +34,7 @@ def _parse(options: Options, context: NodeContext) -> Any:
         raise failure(context, f"{form} is {describe(text)}, and not a text; what is data already needs no parse")
     try:
         return _READERS[form](text.removeprefix("\ufeff"), options)
-    except (_Unfit, ValueError, RecursionError) as error:
+    except (Unfit, ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise failure(context, f"the text of {len(text)} characters is no {form.upper()}: {reason}") from None
 
@@ -68,7 +55,7 @@ def _read_yaml(text: str, _options: Options) -> Any:
             "; ".join(map(_format_finding, findings))
             or "it has too many values, or is nested too deep, with its aliases"
         )
-        raise _Unfit(reason) from None
+        raise Unfit(reason) from None
 
 
 def _format_finding(finding: CompilerFinding) -> str:
@@ -76,32 +63,7 @@ def _format_finding(finding: CompilerFinding) -> str:
     return finding.message if at is None else f"line {at.line}, column {at.column}: {finding.message}"
 
 
-def _read_csv(text: str, options: Options) -> Any:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=options.get("delimiter", ","), strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise _Unfit(f"line {reader.line_num}: {error}") from None
-    if not options.get("header", True):
-        return [row for _, row in rows]
-    if not rows:
-        return []
-    (_, names), *others = rows
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _Unfit(f"the header names {twice[0]!r} twice; with header: false, rows are lists")
-    for line, row in others:
-        if len(row) != len(names):
-            raise _Unfit(f"the row that ends in line {line} has {len(row)} cells, and the header {len(names)}")
-    return [dict(zip(names, row, strict=True)) for _, row in others]
-
-
-_READERS: Final[Mapping[str, Callable[[str, Options], Any]]] = {
-    "json": _read_json,
-    "csv": _read_csv,
-    "yaml": _read_yaml,
-}
+_READERS: Final[Mapping[str, Callable[[str, Options], Any]]] = {"json": _read_json, "csv": read_csv, "yaml": _read_yaml}
 
 PARSE: Final = Kind(
     name="parse",
@@ -109,10 +71,9 @@ PARSE: Final = Kind(
     schema=options_schema(
         {
             "json": {"type": "string", "description": "A text of JSON."},
-            "csv": {"type": "string", "description": "A text of CSV, whose cells stay texts."},
+            "csv": {"type": "string", "description": "A text of CSV, whose cells stay texts without types."},
             "yaml": {"type": "string", "description": "A text of YAML 1.2, without tags; dates stay texts."},
-            "delimiter": _DELIMITER,
-            "header": _HEADER,
+            **PARSE_OPTIONS,
         },
         **_ONE_FORMAT,
     ),
@@ -128,7 +89,7 @@ def _format(options: Options, context: NodeContext) -> str:
         return _WRITERS[form](options[form], options)
     except RecursionError:
         raise failure(context, f"{describe(options[form])} is nested too deep for {form.upper()}") from None
-    except _Unfit as error:
+    except Unfit as error:
         raise failure(context, f"{describe(options[form])} can't be written as {form.upper()}: {error}") from None
 
 
@@ -136,7 +97,7 @@ def _write_json(data: Any, options: Options) -> str:
     try:
         return write_json(data, indent=options.get("indent"), ensure_ascii=False, separators=None)
     except (TypeError, ValueError) as error:
-        raise _Unfit(str(error)) from None
+        raise Unfit(str(error)) from None
 
 
 def _write_yaml(data: Any, _options: Options) -> str:
@@ -146,40 +107,9 @@ def _write_yaml(data: Any, _options: Options) -> str:
     return write_yaml(coerce_deep(data))
 
 
-def _write_csv(data: Any, options: Options) -> str:
-    rows = [[_csv_cell(each) for each in row] for row in _csv_rows(data, options)]
-    # The writer does not quote a \r by itself, and the reader takes it as the end of a row.
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=options.get("delimiter", ","), lineterminator="\n", quoting=quoting)
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _csv_rows(data: Any, options: Options) -> list[list[Any]]:
-    if not isinstance(data, list | tuple):
-        raise _Unfit("it takes a list of objects, or of lists")
-    columns = options.get("columns")
-    if all(isinstance(row, list | tuple) for row in data):
-        return ([list(columns)] if columns else []) + [list(row) for row in data]
-    for number, row in enumerate(data):
-        if not isinstance(row, Mapping):
-            raise _Unfit(f"row {number} is {describe(row)}, and not an object as others are")
-    names = list(columns) if columns else list(dict.fromkeys(name for row in data for name in row))
-    header = [names] if options.get("header", True) else []
-    return header + [[row.get(name) for name in names] for row in data]
-
-
-def _csv_cell(value: Any) -> str:
-    value = coerce(value)
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else _write_json(value, {})
-
-
 _WRITERS: Final[Mapping[str, Callable[[Any, Options], str]]] = {
     "json": _write_json,
-    "csv": _write_csv,
+    "csv": write_csv,
     "yaml": _write_yaml,
 }
 
@@ -197,14 +127,7 @@ FORMAT: Final = Kind(
                 "maximum": 16,
                 "description": "Of json: how far each level is indented; without it, all is in one line.",
             },
-            "columns": {
-                "type": "array",
-                "items": {"type": "string"},
-                "minItems": 1,
-                "description": "Of csv: the columns and their order; by default all keys in order of appearance.",
-            },
-            "delimiter": _DELIMITER,
-            "header": _HEADER,
+            **FORMAT_OPTIONS,
         },
         **_ONE_FORMAT,
     ),

@@ -1,14 +1,14 @@
-"""The kinds of nodes that make data from data: transform, filter, foreach."""
+"""The kinds of nodes that make data from data: transform, filter, foreach, batch, deduplicate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed, NodeTimeout
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
-from ironflow_nb.graphs.language.data import coerce, describe, is_true
+from ironflow_nb.graphs.language.data import coerce, coerce_deep, describe, is_true
 from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
 
@@ -52,11 +52,52 @@ def _foreach(options: Options, context: NodeContext) -> list[Any]:
     return made if options.get("keep_nulls", False) else [value for value in made if value is not None]
 
 
-def _evaluate_items(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
-    """Yield each item with its index and the value of the expression for it."""
+def _batch(options: Options, context: NodeContext) -> list[list[Any]]:
+    items, size = _list_of(options, context), options["size"]
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _deduplicate(options: Options, context: NodeContext) -> list[Any]:
+    chosen: dict[Hashable, Any] = {}
+    budget = Budget()
+    is_last = options.get("keep", "first") == "last"
+    for item, index, value in _evaluate_items(options, options.get("by", "{{ item }}"), context):
+        try:
+            budget.measure(value)
+            key = _comparable(coerce_deep(value))
+            if is_last:
+                chosen.pop(key, None)
+            chosen.setdefault(key, item)
+        except BudgetExceeded as error:
+            raise failure(context, f"item {index}: {error}") from None
+        except TypeError:
+            raise failure(context, f"item {index}: {describe(value)} can't be compared; say by what: by") from None
+    return list(chosen.values())
+
+
+def _comparable(value: Any) -> Hashable:
+    """Return a key that is equal for values that are equal as JSON: 1 is 1.0, and true is not 1."""
+    match value:
+        case bool():
+            return bool, value
+        case list():
+            return list, tuple(map(_comparable, value))
+        case dict():
+            return dict, frozenset((key, _comparable(each)) for key, each in value.items())
+        case _:
+            return value  # type: ignore[no-any-return]
+
+
+def _list_of(options: Options, context: NodeContext) -> list[Any]:
     items = coerce(options["items"])
     if not isinstance(items, list):
         raise failure(context, f"items is {describe(items)}, and not a list")
+    return items
+
+
+def _evaluate_items(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
+    """Yield each item with its index and the value of the expression for it."""
+    items = _list_of(options, context)
     template = _compile(written, context)
     names: dict[str, Any] = {"values": options.get("values", {})}
 
@@ -132,5 +173,32 @@ FOREACH: Final = _make_kind(
     schema={"required": ["items", "value"]},
     perform=_foreach,
     lazy=frozenset({"value"}),
+    lazy_names=_SEEN,
+)
+
+BATCH: Final = _make_kind(
+    "batch",
+    "Gives the items of a list, in their order, as lists of a size.",
+    {
+        "items": _ITEMS,
+        "size": {"type": "integer", "minimum": 1, "description": "The items of each batch; the last may have fewer."},
+    },
+    schema={"required": ["items", "size"]},
+    perform=_batch,
+)
+
+DEDUPLICATE: Final = _make_kind(
+    "deduplicate",
+    "Gives the items of a list without those that equal another one, as JSON compares: 1 equals 1.0, and not true.",
+    {
+        "items": _ITEMS,
+        "by": {"description": "What is compared: an expression that sees item, index and values; by default the item."},
+        "keep": {"enum": ["first", "last"], "default": "first", "description": "Which of several equal ones stays."},
+        "values": _VALUES,
+    },
+    schema={"required": ["items"]},
+    perform=_deduplicate,
+    shorthand="items",
+    lazy=frozenset({"by"}),
     lazy_names=_SEEN,
 )

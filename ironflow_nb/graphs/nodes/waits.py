@@ -11,6 +11,7 @@ from ironflow_nb.core.durations import instant_of, seconds
 from ironflow_nb.core.wait_rules import Combination, Wanted, after, signal_name, time_limit
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, WaitCall, options_schema
 from ironflow_nb.handles.questions import YES_OR_NO, Answer, Choice, Question, Typed
+from ironflow_nb.handles.schema_validator import schema_validator
 
 _DURATION: Final = {
     "type": ["number", "string"],
@@ -65,13 +66,7 @@ def _answer(options: Options) -> Answer:
     schema: Mapping[str, Any] | None = options.get("schema")
     if schema is None:
         return YES_OR_NO
-    from jsonschema_rs import validator_for
-
-    try:
-        validator_for(dict(schema))
-    except ValueError as error:
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"schema is no JSON schema: {why}") from None
+    schema_validator(dict(schema))
     return Typed(str(schema.get("title") or schema.get("type") or "what fits its schema"), schema)
 
 
