@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_from_function
+from ironflow_nb.graphs.nodes.archives import UNZIP, ZIP
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.dates import DATE
 from ironflow_nb.graphs.nodes.emit import EMIT_EVENT
@@ -39,6 +40,8 @@ BUILT_IN: Final = {
         LAMBDA,
         SHELL,
         FILE,
+        ZIP,
+        UNZIP,
         SQL,
         TRANSFORM,
         FILTER,

@@ -108,7 +108,7 @@ _TRANSIENT: Final = {
 _HOME: Final = [home for home in (os.path.expanduser("~"),) if home != "~"]  # noqa: PTH111 -- pathlib raises without one
 
 
-class _NodeFiles:
+class NodeFiles:
     """The paths of one node: where they lead, and what is refused there."""
 
     def __init__(self, context: NodeContext) -> None:
@@ -225,7 +225,7 @@ def _decode_content(content: bytes) -> str:
         raise ValueError(f"it is no text of UTF-8, at byte {error.start}; as: bytes reads it") from None
 
 
-def _read_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _read_file(options: Options, files: NodeFiles) -> dict[str, Any]:
     written, most = options["read"], options.get("max_bytes", MAX_BYTES)
     with files.translated_errors("read", written):
         place = files.place(written)
@@ -237,7 +237,7 @@ def _read_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
         return {"path": written, "content": _decode_content(content) if is_text else content, "bytes": len(content)}
 
 
-def _write_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _write_file(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["write"]
     with files.translated_errors("written", written):
         content = _encode_content(options["content"])
@@ -247,7 +247,7 @@ def _write_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
         return {"path": written, "bytes": len(content)}
 
 
-def _append_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _append_file(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["append"]
     with files.translated_errors("appended to", written):
         content = _encode_content(options["content"], is_line=True)
@@ -256,7 +256,7 @@ def _append_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
             return {"path": written, "bytes": append_bytes(folder, place.name, content)}
 
 
-def _copy_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _copy_path(options: Options, files: NodeFiles) -> dict[str, Any]:
     written, to = options["copy"], options["to"]
     with files.translated_errors(f"copied to {to!r}", written):
         source, target = files.place(written), files.target(to)
@@ -271,7 +271,7 @@ def _copy_file(folder: Folder, name: str, into: Folder, new_name: str, options: 
         return write_whole(into, new_name, chunks_of(file), is_replacing=options.get("overwrite", True), mode=mode)
 
 
-def _move_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _move_path(options: Options, files: NodeFiles) -> dict[str, Any]:
     written, to = options["move"], options["to"]
     with files.translated_errors(f"moved to {to!r}", written):
         source, target = files.entry(written), files.target(to)
@@ -306,7 +306,7 @@ def _move_file(folder: Folder, name: str, into: Folder, new_name: str, options: 
         folder.remove(name)
 
 
-def _delete_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _delete_path(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["delete"]
     with files.translated_errors("deleted", written):
         place = files.entry(written)
@@ -321,7 +321,7 @@ def _delete_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
         return {"path": written, "is_deleted": is_deleted}
 
 
-def _delete_entry(folder: Folder, place: Path, files: _NodeFiles, *, is_recursive: bool) -> bool:
+def _delete_entry(folder: Folder, place: Path, files: NodeFiles, *, is_recursive: bool) -> bool:
     found = folder.status(place.name)
     if found is None:
         return False
@@ -340,7 +340,7 @@ def _delete_entry(folder: Folder, place: Path, files: _NodeFiles, *, is_recursiv
     return True
 
 
-def _list_folder(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _list_folder(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["list"]
     with files.translated_errors("listed", written):
         entries = list_entries(
@@ -353,7 +353,7 @@ def _list_folder(options: Options, files: _NodeFiles) -> dict[str, Any]:
         return {"path": written, "entries": entries, "n_entries": len(entries)}
 
 
-def _check_exists(options: Options, files: _NodeFiles) -> dict[str, Any]:
+def _check_exists(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["exists"]
     with files.translated_errors("looked for", written):
         place = files.place(written)
@@ -370,7 +370,7 @@ def _check_exists(options: Options, files: _NodeFiles) -> dict[str, Any]:
         return {"path": written, "exists": found is not None, "is_folder": is_folder}
 
 
-_ACTIONS: Final[Mapping[str, Callable[[Options, _NodeFiles], dict[str, Any]]]] = {
+_ACTIONS: Final[Mapping[str, Callable[[Options, NodeFiles], dict[str, Any]]]] = {
     "read": _read_file, "write": _write_file, "append": _append_file, "copy": _copy_path, "move": _move_path,
     "delete": _delete_path, "list": _list_folder, "exists": _check_exists,
 }  # fmt: skip
@@ -379,7 +379,7 @@ _ACTIONS: Final[Mapping[str, Callable[[Options, _NodeFiles], dict[str, Any]]]] =
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     action = next(name for name in _ACTIONS if name in options)
-    return _ACTIONS[action](options, _NodeFiles(context))
+    return _ACTIONS[action](options, NodeFiles(context))
 
 
 def _needs(options: Options) -> Iterator[Need]:
