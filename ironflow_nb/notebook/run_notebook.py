@@ -240,7 +240,11 @@ def _failure(path: Path, output: Path | None, report: NotebookReport, end: _Proc
             name=cell.name,
         )
     words = end.stderr.decode("utf-8", "replace")[-_LAST_CHARACTERS:]
-    return NotebookFailed(f"{path.name} was not run: {end}\n{words}".rstrip(), path=str(path))
+    what = f"{path.name} was not run: {end}"
+    if cell is not None:
+        what = f"cell {cell.number} ({cell.name}) of {path.name} was executed, and then {end}; run the notebook again: "
+        what += "what is done is restored"
+    return NotebookFailed(f"{what}\n{words}".rstrip(), path=str(path))
 
 
 def _death(path: Path, output: Path | None, cell: CellReport, end: _ProcessEnd) -> NotebookFailed:

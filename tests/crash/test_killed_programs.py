@@ -132,8 +132,9 @@ def test_no_program_outlives_a_kernel_that_is_killed_while_it_starts_one(tmp_pat
         assert is_quiet(folder)
 
 
-def test_an_interrupted_supervisor_is_replaced(tmp_path: Path) -> None:
-    how = """
+@pytest.mark.parametrize("another", ["SUPERVISOR.add(SUPERVISOR.begin(), 2**22 + 5)", ""], ids=["begins", "no program"])
+def test_an_interrupted_supervisor_is_replaced(tmp_path: Path, another: str) -> None:
+    how = f"""
 import subprocess
 from ironflow_nb.graphs.nodes.processes import SUPERVISOR
 run = graph.start()
@@ -141,10 +142,10 @@ while not os.path.exists("written"):
     threading.Event().wait(0.01)
 mine = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
 for pid in mine:
-    if "-I" in open(f"/proc/{pid}/cmdline").read().split("\\0"):
+    if "-I" in open(f"/proc/{{pid}}/cmdline").read().split("\\0"):
         os.kill(int(pid), 9)
-threading.Event().wait(0.2)
-SUPERVISOR.add(SUPERVISOR.begin(), 2**22 + 5)
+        os.waitpid(int(pid), 0)
+{another}
 open("ready", "w").close()
 threading.Event().wait(60)
 """
@@ -155,6 +156,7 @@ threading.Event().wait(60)
     while not (tmp_path / "ready").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
+    wait_until(lambda: has_supervisor(process.pid))
     kill(process)
     assert is_quiet(tmp_path)
 

@@ -235,6 +235,13 @@ def test_the_end_of_the_process_names_its_cell(folder: Path, source: str, how: s
     assert (third["outputs"], third["execution_count"], third["metadata"]) == ([], None, {"tags": []})
 
 
+@pytest.mark.crash
+def test_a_process_that_dies_after_its_last_cell_says_that_this_was_executed(folder: Path) -> None:
+    path = write(folder / "a.ipynb", [("", "a = 1"), ("", "import atexit, os\natexit.register(lambda: os._exit(5))")])
+    with pytest.raises(NotebookFailed, match=r"^cell 2 \(cell-id1\) of a.ipynb was executed.*by itself, with code 5"):
+        iron.run_notebook(path)
+
+
 @pytest.mark.parametrize("source", ["exit()", "quit()", "import sys\nsys.exit()", "raise SystemExit"])
 def test_a_cell_that_exits_has_failed(folder: Path, source: str) -> None:
     path = write(folder / "a.ipynb", [("", "a = 1"), ("", source), ("", "c = 1")])

@@ -118,6 +118,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
             process.wait(min(timeout_s, _SLICE_S))
         except subprocess.TimeoutExpired:
             timeout_s -= _SLICE_S
+            SUPERVISOR.renew()
         else:
             return True
     return False
@@ -332,6 +333,11 @@ class Supervisor:
         with self._lock:
             self._groups.discard(group)
             self._send(f"-{group}\n")
+
+    def renew(self) -> None:
+        """Start another one if it was killed."""
+        with self._lock:
+            self._send("\n")
 
     def end(self) -> None:
         """End all groups, because this process is about to end: SIGTERM here, then the supervisor sends SIGKILL."""
