@@ -154,31 +154,44 @@ def with_note(code: Any, reduced: tuple[Any, ...], note: bytes | None) -> tuple[
     if len(reduced) < 6:
         return reduced
     make, args, state, items, pairs, set_state = reduced
-    return make, args, (set_state, state, note, code.__qualname__, PYTHON), items, pairs, restore_code
+    made_of = PYTHON, code.__qualname__, make, *args
+    return make_code, made_of, (set_state, state, note, code.__qualname__), items, pairs, restore_code
+
+
+def make_code(python: str, qualname: str, make: Callable[..., Any], *args: Any) -> Any:
+    """Make a function or class before its state is loaded; pickles refer to this function by its name.
+
+    Raises:
+        ValueUnreadable: another Python has compiled it.
+    """
+    if python != PYTHON:
+        raise _foreign(qualname, python)
+    return make(*args)
 
 
 def restore_code(code: Any, state: tuple[Any, ...]) -> None:
     """Give the function or class its state, its name and its note; pickles refer to this function by its name.
 
     Raises:
-        ValueUnreadable: another Python has compiled it.
+        ValueUnreadable: the pickle is older than `make_code`, and another Python has compiled the function.
     """
-    set_state, own, note, *others = state
-    qualname, python = others or (None, None)  # older pickles have neither
-    if python is None:
-        python = PYTHON if not isinstance(code, FunctionType) or _is_executable(code.__code__) else "another Python"
-    if python != PYTHON:
-        raise ValueUnreadable(
-            f"{qualname or code.__qualname__} was compiled by {python}, and this is {PYTHON}, which can't execute it; "
-            "read it there, or make it again here",
-            python=python,
-        )
+    set_state, own, note, *qualname = state
+    if not qualname and isinstance(code, FunctionType) and not _is_executable(code.__code__):
+        raise _foreign(code.__qualname__, "another Python")
     set_state(code, own)
-    if qualname is not None:  # that of a class is lost with cloudpickle
-        code.__qualname__ = qualname
+    if qualname:  # that of a class is lost with cloudpickle
+        code.__qualname__ = qualname[0]
     with suppress(TypeError):
         if note is not None:
             _NOTES[code] = note
+
+
+def _foreign(qualname: str, python: str) -> ValueUnreadable:
+    return ValueUnreadable(
+        f"{qualname} was compiled by {python}, and this is {PYTHON}, which can't execute it; read it there, or make it "
+        "again here",
+        python=python,
+    )
 
 
 def _is_executable(code: CodeType) -> bool:

@@ -218,11 +218,29 @@ def test_code_that_another_python_compiled_is_refused(name: str, monkeypatch: py
     assert caught.value.python == "cpython 3.9"
 
 
+class OfAnotherRelease:
+    """Is rebuilt by what the Python of now has not, as the parameters of dataclasses may be."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_code_of_another_python_is_refused_before_its_state_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local:
+        state = OfAnotherRelease()
+
+    with monkeypatch.context() as there:
+        there.setattr(classes, "PYTHON", "cpython 3.9")
+        content = signed_pickles.pickled(Local)
+    with pytest.raises(ValueUnreadable, match="Local was compiled by"):
+        signed_pickles.unpickled(content)
+
+
 def test_parts_of_failures_say_which_python_compiled_them(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as there:
         there.setattr(classes, "PYTHON", "cpython 3.9")
         content = signed_pickles.pickled({"rule": made("nested")})
-    with pytest.raises(ValueUnreadable, match=r"helper was compiled by cpython 3.9"):
+    with pytest.raises(ValueUnreadable, match=r"adder.<locals>.add was compiled by cpython 3.9"):
         signed_pickles.unpickled(content)
 
 
