@@ -143,7 +143,8 @@ class LiveOutput:
             return
         if card is not None:
             card.show(view)
-            if self._shown is None or not self._shown[2] or not card.is_heard:  # it may be the picture that is seen
+            is_first = self._shown is None or not self._shown[2]
+            if is_first or card.is_late():  # it may be the picture that is seen
                 update(self._display_id, card.bundle())
         else:
             update(self._display_id, bundle_of(drawn(view), is_moving=not is_over))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 UNHEARD_S: Final = 5.0
 """After this time without a word of the front end there is none that shows widgets, or the kernel can't hear it."""
+LATE_S: Final = 1.0
+"""A front end with widgets answers sooner; an output that is replaced loses what was typed into it."""
 _FIELDS: Final = (
     "status", "began_at", "ended_at", "progress", "waits", "lanes", "breakers", "actions",
 )  # fmt: skip
@@ -42,7 +44,7 @@ class RunCard:
         self._view = view
         self._parts = _parts(view)
         self._acted = acted
-        self._began_s = engine.access.clock.monotonic()
+        self._began_s = self._bundled_s = engine.access.clock.monotonic()
         self._n_views = 0
         self._widget: CardWidget = CardWidget(self._frame(), self._hear)
 
@@ -61,6 +63,14 @@ class RunCard:
     def is_unheard(self) -> bool:
         """Whether no front end has shown it by now."""
         return not self.is_heard and self._engine.access.clock.monotonic() - self._began_s > UNHEARD_S
+
+    def is_late(self) -> bool:
+        """Return True, at most once a second, while no front end has shown it."""
+        now_s = self._engine.access.clock.monotonic()
+        if self.is_heard or now_s - self._bundled_s < LATE_S:
+            return False
+        self._bundled_s = now_s
+        return True
 
     def bundle(self) -> dict[str, Any]:
         """Return what is displayed: the widget, and the picture for front ends without widgets."""

@@ -43,7 +43,10 @@ function render({ model, el }) {
   told.setAttribute("role", "status");
   const waits = make("div", "ironflow-waits", card);
   const body = make("div", "ironflow-body", card);
-  const canvas = new Canvas(bar, body, (element) => model.send({ do: "details", element }));
+  const canvas = new Canvas(bar, body, (element) => {
+    model.set("chosen", element); // for a view that takes the place of this one
+    if (element) model.send({ do: "details", element });
+  });
   const details = make("div", "ironflow-details", body);
   card.setAttribute("aria-label", `run ${model.get("frame").run_id}`);
 
@@ -61,7 +64,7 @@ function render({ model, el }) {
     showTimes(card, now());
   };
   const hear = (content) => {
-    if (content.details && canvas.chosen) showDetails(details, content.details, frame(), () => canvas.forget());
+    if (content.details && canvas.chosen) showDetails(details, content.details, frame(), () => canvas.choose(null));
     if (content.error) {
       told.textContent = content.error;
       for (const button of card.querySelectorAll("button:disabled")) button.disabled = false;
@@ -73,6 +76,7 @@ function render({ model, el }) {
   };
   model.on("msg:custom", hear);
   canvas.draw(frame().svg, frame().elements);
+  canvas.choose(model.get("chosen"));
   paint();
   const clock = setInterval(() => {
     showMeter(meter, frame(), now());
@@ -87,7 +91,7 @@ function render({ model, el }) {
 /** The picture: it can be moved, made larger and smaller, and its nodes can be chosen. */
 class Canvas {
   constructor(bar, body, choose) {
-    this.choose = choose;
+    this.tell = choose;
     this.chosen = null;
     const tools = make("div", "ironflow-tools", bar);
     button(tools, "−", "Smaller", () => this.zoom(1.25));
@@ -162,23 +166,23 @@ class Canvas {
   onChoice(event) {
     const node = event.target.closest?.("g[data-kind]");
     if (!node || this.wasMoved) return;
-    this.forget();
-    node.classList.add("ironflow-chosen");
-    this.chosen = node.id;
     this.choose(node.id);
+  }
+
+  /** Choose a node, or none. */
+  choose(name) {
+    this.svg?.querySelector(".ironflow-chosen")?.classList.remove("ironflow-chosen");
+    if (name) this.svg?.querySelector(`#${CSS.escape(name)}`)?.classList.add("ironflow-chosen");
+    this.chosen = name;
+    this.tell(name);
   }
 
   /** Ask for the details of the chosen node, which has changed; not more often than they can be read. */
   chooseAgain() {
     this.timer ??= setTimeout(() => {
       this.timer = null;
-      if (this.chosen) this.choose(this.chosen);
+      if (this.chosen) this.tell(this.chosen);
     }, AGAIN_MS);
-  }
-
-  forget() {
-    this.chosen = null;
-    this.svg?.querySelector(".ironflow-chosen")?.classList.remove("ironflow-chosen");
   }
 
   onKey(event) {
