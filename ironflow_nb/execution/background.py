@@ -120,7 +120,8 @@ class BackgroundThread:
 
     def _rest_and_tick(self) -> None:
         with self._lock:
-            self._n_idle = 0 if self._sessions or self._is_watching else self._n_idle + 1
+            is_busy = self._sessions or self._is_watching or self._access.owed
+            self._n_idle = 0 if is_busy else self._n_idle + 1
             self._is_resting = self._n_idle > RESTS_AFTER
         # A run that begins wakes the resting thread. The first events of that run are committed with its first
         # step.
@@ -167,6 +168,7 @@ class BackgroundThread:
         if self._sessions:
             STREAMS.renew()
         self._try("parking runs", partial(self._park, held, ticked_s))
+        self._try("writing what is owed", self._access.write_owed)
         self._try("reading signals", self._read_signals)
         self._try("looking at lanes", self._look_at_lanes)
         self._try("continuing what waits", self._wake)

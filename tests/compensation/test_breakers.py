@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -304,11 +305,11 @@ def write(line):
 
 @step(breaker=iron.Breaker("api", failures=2, open_s=0.2), retries=iron.Retry(attempts=500, delay_s=0))
 def call(n):
-    write("begins")
+    write(f"begins {n}")
     is_down = not os.path.exists("up")
     if is_down:
         time.sleep(0.05)
-    write("ends")
+    write(f"ends {n}")
     if is_down:
         raise ConnectionError(n)
     return n
@@ -323,34 +324,49 @@ print(main())
 
 
 @pytest.mark.crash
-def test_over_several_processes_there_is_one_probe_at_a_time(tmp_path: Path) -> None:
+def test_over_several_processes_there_is_one_probe_at_a_time_whichever_is_killed(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment = own | {"PYTHONPATH": str(Path(__file__).parents[2])}
     with iron.open(tmp_path / "journal.db"):
         iron.runs()
         call.fn(0)
-    processes = [
-        subprocess.Popen(
+
+    def program() -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "program.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
         )
-        for _ in range(3)
-    ]
+
+    processes = [program() for _ in range(3)]
     log = tmp_path / "log"
 
     def lines() -> list[list[str]]:
         return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
+    def kill_probe() -> bool:
+        """Kill the process whose probe is at work, if one is; another continues its run."""
+        _, pid, what, n = lines()[-1]
+        found = [each for each in processes if str(each.pid) == pid and what == "begins"]
+        for process in found:
+            killed_at = time.monotonic_ns()  # before: another probe may begin at once
+            process.kill()
+            process.communicate()
+            with log.open("a") as file:
+                file.write(f"{killed_at} {pid} ends {n}\n")
+            processes[processes.index(process)] = program()
+        return bool(found)
+
     until(lambda: len(lines()) >= 30)
+    for n_lines in (30, 40):
+        until(lambda: len(lines()) >= n_lines and kill_probe())  # noqa: B023 -- it is called at once
+    until(lambda: len(lines()) >= 60)
     (tmp_path / "up").touch()
     for process in processes:
         assert process.communicate(timeout=LIMIT_S)[0].strip() == "[0, 1, 2]"
-    found = sorted(lines(), key=lambda line: int(line[0]))[:30]
+    found = sorted(lines(), key=lambda line: int(line[0]))[:60]
     # The first ones of each process begin before any has failed; all later ones are probes.
-    n_first = max(n for n, line in enumerate(found) if line[1] not in {each[1] for each in found[:n]}) + 12
-    inside = 0
-    most = 0
-    for n, line in enumerate(found):
-        inside += 1 if line[2] == "begins" else -1
-        most = max(most, inside) if n >= n_first else most
-    assert most <= 1
+    n_first = max(n for n, line in enumerate(found[:30]) if line[1] not in {each[1] for each in found[:n]}) + 12
+    inside: set[tuple[str, str]] = set()
+    for n, (_, pid, what, number) in enumerate(found):
+        inside = inside | {(pid, number)} if what == "begins" else inside - {(pid, number)}
+        assert n < n_first or len(inside) <= 1

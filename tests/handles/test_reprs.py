@@ -90,14 +90,21 @@ def test_a_flow_shows_its_shape_before_any_run(lab: Lab) -> None:
     assert iron.runs().empty
 
 
+def stop_looking(lab: Lab) -> None:
+    """Have the background thread end. It looks at the journal; a file that it has open can't be made another one."""
+    lab.engine._background.stop()
+
+
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("ruin", ["deleted", "noise", "emptied", "another database", "a folder", "strange rows"])
 def test_a_repr_says_what_became_of_the_journal(lab: Lab, tmp_path: Path, ruin: str) -> None:
     survey(3)
     run = survey.last
     assert run is not None
-    lab.engine.journal.close()
-    RUINS[ruin](tmp_path / "journal.db")
+    stop_looking(lab)
+    with lab.engine.access.lock:
+        lab.engine.journal.close()
+        RUINS[ruin](tmp_path / "journal.db")
     text = repr(run)
     assert text.startswith(f"<run {run.id}")
     assert bundle(run)["text/plain"].startswith(f"run {run.id}: ")
@@ -155,8 +162,10 @@ RUINS: dict[str, Callable[[Path], None]] = {
 def test_a_repr_survives_the_loss_of_the_whole_folder(lab: Lab, tmp_path: Path) -> None:
     survey(2)
     run = survey.last
-    lab.engine.journal.close()
-    shutil.rmtree(tmp_path)
+    stop_looking(lab)
+    with lab.engine.access.lock:
+        lab.engine.journal.close()
+        shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     assert "there is no run" in repr(run)
     assert "there is no run" in bundle(run)["text/plain"]

@@ -331,6 +331,7 @@ KINDS = [
     "guarded", "guarded map",
 ]  # fmt: skip
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
+GUARDED = ["guarded", "guarded map", "guarded map", "sleep"]
 UNDOING = ["call", "map", "flaky", "lane", "guarded map", "sleep", "signal", "question", "undone", "undone", "undone"]
 """Without what fails the whole run, which then would be undone as a whole."""
 PEOPLE = ["call", "map", "flaky", "trip", "sleep", "signal", "question", "question"]

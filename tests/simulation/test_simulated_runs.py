@@ -6,7 +6,7 @@ import asyncio
 import gc
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.signals import send_signal
 from ironflow_nb.execution.runs.worker import RunWorker
+from ironflow_nb.execution.steps.breaker_gate import BreakerGate
 from ironflow_nb.handles.open_questions import answer_question, asked_now
 from ironflow_nb.journal.ports import Durability, Journal, LaneChange, Lease, Reader, RunCommit, Select
 from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
@@ -54,10 +55,19 @@ class Faulty(DyingJournal):
         self._refused = REFUSED if dice.random() < 0.3 else 0.0
 
     def append(self, entries: list[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:  # type: ignore[override]
-        if self._process.simulator.chance.random() < self._refused:
-            raise JournalBusy("somebody else holds the journal", path=self.location)
+        self._refuse()
         try:
             super().append(entries, durability=durability, lease=lease)
+        except Died:
+            self._process.kill()
+            raise
+
+    def exchange(
+        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
+    ) -> None:
+        self._refuse()
+        try:
+            super().exchange(act, durability=durability, lease=lease)
         except Died:
             self._process.kill()
             raise
@@ -68,6 +78,10 @@ class Faulty(DyingJournal):
         except Died:
             self._process.kill()
             raise
+
+    def _refuse(self) -> None:
+        if self._process.simulator.chance.random() < self._refused:
+            raise JournalBusy("somebody else holds the journal", path=self.location)
 
 
 class Kernel:
@@ -183,6 +197,32 @@ def answer_all(process: SimProcess, journal: Journal, answers: list[int]) -> Non
 
 
 @contextmanager
+def probes_watched() -> Iterator[None]:
+    """Assert that of living processes one attempt at most is at work to which a half-open breaker has let through."""
+    left_s, leave, drop = BreakerGate.left_s, BreakerGate.leave, BreakerGate.drop
+
+    def asked(gate: BreakerGate) -> float | None:
+        found = left_s(gate)
+        if gate._is_probe:
+            WORLD[-1].probe(gate, gate._access.owner)
+        return found
+
+    def left(gate: BreakerGate, error: BaseException | None) -> None:
+        WORLD[-1].probes.pop(gate, None)
+        leave(gate, error)
+
+    def dropped(gate: BreakerGate) -> None:
+        WORLD[-1].probes.pop(gate, None)
+        drop(gate)
+
+    BreakerGate.left_s, BreakerGate.leave, BreakerGate.drop = asked, left, dropped  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BreakerGate.left_s, BreakerGate.leave, BreakerGate.drop = left_s, leave, drop  # type: ignore[method-assign]
+
+
+@contextmanager
 def uncollected() -> Iterator[None]:
     """Let the garbage collector run between seeds only: in one, it would end coroutines at a time of its own."""
     gc.disable()
@@ -215,7 +255,8 @@ def simulated(seed: str, *, is_async: bool = False, kinds: list[str] | None = No
         simulator.start(lambda process: send_all(process, journal, payloads))
     if answers := programs.questions(program):
         simulator.start(lambda process: answer_all(process, journal, answers))
-    simulator.play()
+    with probes_watched():
+        simulator.play()
     for engine in (engine for kernel in kernels for engine in kernel.engines):
         engine.sessions.clear()  # a process that died has none; in this one they would go on being heard
     # One that dies when it gives back its places has its result already, and asks for it again.
@@ -278,6 +319,14 @@ def test_a_child_that_ends_after_an_interrupt_is_waited_for_beside_the_loop_that
             assert simulated("0 async 0 176", is_async=True, kinds=kinds) > 0
     finally:
         WORLD.clear()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_whatever_the_seed_one_attempt_at_a_time_probes_a_breaker(is_async: bool) -> None:
+    for number in range(N_SEEDS[is_async] // 10):
+        seed = f"{SEED} breaker{' async' if is_async else ''} {number}"
+        with uncollected():
+            simulated(seed, is_async=is_async, kinds=programs.GUARDED)
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])

@@ -34,6 +34,7 @@ class World:
         self.dead: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
         self.standing: set[int] = set()
+        self.probes: dict[object, str] = {}
 
     def body(self, n: int) -> None:
         """Note that the body of a call runs, for a while."""
@@ -77,6 +78,11 @@ class World:
             yield
         finally:
             self.in_lane.remove(owner)
+
+    def probe(self, gate: object, owner: str) -> None:
+        """Note that an attempt of the process probes a breaker, and at most one of living processes does."""
+        self.probes[gate] = owner
+        assert sum(each not in self.dead for each in self.probes.values()) == 1
 
     def hangs(self, n: int) -> float:
         """Return how long the body of a call that has a second of time hangs, if this attempt does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -140,6 +141,8 @@ class JournalAccess:
         self.background_errors = BackgroundErrors()
         self.at_breakers: dict[str, list[Callable[[], None]]] = {}
         """The callbacks of attempts of this engine that wait at breakers, by the names of these."""
+        self.owed: deque[Callable[[], None]] = deque()
+        """What could not be written and others wait for; the background thread tries it again."""
         self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()
@@ -259,6 +262,11 @@ class JournalAccess:
         """Return a number that changes when another engine has committed."""
         with self.lock:
             return 0 if self._closed_because is not None else self.journal.change_token()
+
+    def write_owed(self) -> None:
+        """Try once more what is owed; what is refused again stays so."""
+        for _ in range(len(self.owed)):
+            self.owed.popleft()()
 
     def beat(self) -> None:
         """Write a sign of life, if this engine has written anything."""

@@ -7,6 +7,7 @@ its process has ended, and otherwise after a second. So other processes need not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from ironflow_nb.core.breaker_rules import BreakerRule, BreakerState, BreakerStatus, asked_with
@@ -61,7 +62,8 @@ class BreakerGate:
         self._left_s, self._is_half_open = None, status is BreakerStatus.HALF_OPEN
         if status is BreakerStatus.OPEN:
             self._left_s = min(state.left_s(now), LOOK_S)
-        elif self._is_half_open and state.probe != self._attempt:
+        elif self._is_half_open and (state.probe, state.probe_owner) != (self._attempt, self._access.owner):
+            # An attempt has the same name in the process that continues the run of a dead one: it is another probe.
             if state.probe is None or not self._access.is_owner_alive(reader, state.probe_owner):
                 return state.probed(self._attempt, now)
             self._left_s = LOOK_S
@@ -99,12 +101,11 @@ class BreakerGate:
         if error is not None and not is_failure:
             self.drop()
             return
-        self._is_probe = False  # first: what the journal does not take now is not told once more
-        now = self._access.clock.now()
+        now, is_probe, self._is_probe = self._access.clock.now(), self._is_probe, False
         if error is None:
-            self._tell(lambda state: state.succeeded(self._attempt, now))
+            self._tell(lambda state: state.succeeded(self._attempt, now), is_owed=is_probe)
         else:
-            self._tell(lambda state: state.failed(self._attempt, now))
+            self._tell(lambda state: state.failed(self._attempt, now), is_owed=is_probe)
         for wake in self._access.at_breakers.pop(self._rule.name, ()):
             wake()
 
@@ -112,10 +113,13 @@ class BreakerGate:
         """See `Gate`: only a probe keeps others from beginning."""
         if self._is_probe:
             self._is_probe = False
-            self._tell(lambda state: state.dropped(self._attempt))
+            self._tell(lambda state: state.dropped(self._attempt), is_owed=True)
 
-    def _tell(self, change: Callable[[BreakerState], BreakerState]) -> None:
-        """Tell the breaker. What the journal refuses of that is no failure of the attempt, whose body has run."""
+    def _tell(self, change: Callable[[BreakerState], BreakerState], *, is_owed: bool) -> None:
+        """Tell the breaker. What the journal refuses of that is no failure of the attempt, whose body has run.
+
+        If it `is_owed`, it is told later then: all others wait for the end of a probe as long as its process lives.
+        """
         try:
             with self._access.current() as reader:
                 state = breakers_of(reader).breaker(self._rule.name)
@@ -123,6 +127,8 @@ class BreakerGate:
                 self._change(lambda _, found: None if found is None else change(found))
         except IronflowError as error:
             logger().debug("breaker %s was not told of %s: %s", self._rule.name, self._attempt, error)
+            if is_owed:
+                self._access.owed.append(partial(self._tell, change, is_owed=True))
 
     def _change(self, change: Callable[[Reader, BreakerState | None], BreakerState | None]) -> None:
         def act(reader: Reader) -> Sequence[RunCommit]:
