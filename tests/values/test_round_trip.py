@@ -241,6 +241,10 @@ class NeverPickled:
 
 
 class NeverLoaded(Exception):
+    def __new__(cls, a: int, b: int) -> NeverLoaded:
+        """Refuse to be made from `args`, also by libraries that make exceptions without `__init__`, as that of Dask."""
+        return super().__new__(cls, a)
+
     def __init__(self, a: int, b: int) -> None:
         super().__init__(a)
 

@@ -30,6 +30,7 @@ def n_threads() -> int:
 def test_many_runs_wait_without_threads_and_all_of_them_are_woken_and_finish(tmp_path: Path) -> None:
     with iron.open(tmp_path / "journal.db", durability="process") as engine:
         ids = [waiter.start(n).id for n in range(N_RUNS)]
+        until(lambda: len(iron.runs(status="waiting")) == N_RUNS)  # the last ones have come to their waits
         until(lambda: n_threads() <= N_HELD)
         until(lambda: len(engine.sessions) <= N_HELD)
         assert len(iron.runs(status="waiting")) == N_RUNS
