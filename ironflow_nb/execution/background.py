@@ -120,8 +120,7 @@ class BackgroundThread:
 
     def _rest_and_tick(self) -> None:
         with self._lock:
-            is_busy = self._sessions or self._is_watching or self._access.owed
-            self._n_idle = 0 if is_busy else self._n_idle + 1
+            self._n_idle = 0 if self._sessions or self._is_watching or self._access.owed else self._n_idle + 1
             self._is_resting = self._n_idle > RESTS_AFTER
         # A run that begins wakes the resting thread. The first events of that run are committed with its first
         # step.

@@ -11,7 +11,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
-from ironflow_nb.errors import WrongColour
+from ironflow_nb.errors import ResultTimeout, WrongColour
+from ironflow_nb.execution.durable_calls import run_beside
+from ironflow_nb.execution.steps.context import SCOPE
 from tests.conftest import Lab
 
 LIMIT_S = 20.0
@@ -275,3 +277,20 @@ def test_gathering_nothing_is_an_empty_list(lab: Lab) -> None:
         return gather()
 
     assert nothing() == []
+
+
+def test_a_run_waits_for_the_functions_that_a_graph_runs_beside_it(lab: Lab) -> None:
+    door = threading.Event()
+
+    @flow
+    def main() -> None:
+        scope = SCOPE.get()
+        assert scope is not None
+        run_beside(scope, lambda: DID.append("beside") if door.wait(LIMIT_S) else None, lambda *_: None)
+
+    run = main.start()
+    with pytest.raises(ResultTimeout):
+        run.result(timeout_s=0.1)
+    door.set()
+    run.result(timeout_s=LIMIT_S)
+    assert DID == ["beside"]

@@ -291,10 +291,8 @@ def still_waits(reader: Reader, run: RunRow) -> bool:
     That one has replayed the flow when its process died, and did not reach the open wait. It counts as if it had not
     been, once: of two in a row the replay itself may be what ends processes, and the run is interrupted.
     """
-    if run.status is RunStatus.WAITING:
-        return True
     if run.status not in _REPLAYED or run.n_sessions == 1:
-        return False
+        return run.status is RunStatus.WAITING
     newest = reader.events(Select(run_ids=[run.run_id], limit=1))
     if not all(map(_is_of_beginning, newest)):  # as of most, so all its events need not be read
         return False

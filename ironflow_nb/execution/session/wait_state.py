@@ -198,7 +198,7 @@ def is_waiting(session: Session) -> bool:
     if not all(child.is_finished() for child in beside if child not in branches):
         return False
     if session.loop is None:
-        is_blocked = len(session.wakeups.threads() | session.waits.threads()) + len(children) > len(branches)
+        is_blocked = len({*session.wakeups.threads, *session.waits.threads()}) + len(children) > len(branches)
     else:
         n_at_rest = len(session.waits) + len(children)
         is_blocked = session.beside.n_awaited <= n_at_rest and all(

@@ -36,17 +36,17 @@ class Branch(PromisedWork):
         """What recognises the branch in another continuation of the run."""
         return self.context.branch
 
-    def add(self) -> None:
-        """Have the flow answer for the branch."""
-        self.context.add_child(self)
-
     def begin(self) -> None:
-        """Start the function."""
+        """Start the function as work that the flow answers for."""
+        self.context.add_child(self)
+        self.start()
+
+    def start(self) -> None:
+        """Start the function. The flow answers for the branch already."""
         context = contextvars.copy_context()
         context.run(SCOPE.set, self.context)
         try:
-            threads = self.context.session.access.threads
-            threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
+            self.context.session.access.threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
         except Exception as error:  # noqa: BLE001 -- no thread can be started; others of the flow may go on
             self._end(None, error)
 
@@ -78,7 +78,6 @@ class Branch(PromisedWork):
 def begin_branch(scope: RunContext, function: Callable[[], Any]) -> Branch:
     """Begin the function as a branch of the flow, recognised by it and by what it was given."""
     branch = _branch(scope, function, is_watched=False)
-    branch.add()
     branch.begin()
     return branch
 
@@ -100,12 +99,12 @@ def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]], *, colle
     failed: list[BaseException] = []
     for branch in branches:
         branch.when_done(partial(_note_failure, branch, failed))
-        branch.add()
-    session = scope.session
-    with session.wakeups.woken(session.access.threads.wakeup()):  # of which the branches may know that this one waits
+        branch.context.add_child(branch)
+    # Each branch that begins to wait sees all of them, and that this thread waits.
+    with scope.session.wakeups.woken(scope.session.access.threads.wakeup()):
         for branch in branches:
-            branch.begin()
-        wait(session, lambda: all(branch.is_finished() for branch in branches))
+            branch.start()
+        wait(scope.session, lambda: all(branch.is_finished() for branch in branches))
     for error in failed:
         if not (collects and is_collected(error)):
             raise error

@@ -102,10 +102,8 @@ class BreakerGate:
             self.drop()
             return
         now, is_probe, self._is_probe = self._access.clock.now(), self._is_probe, False
-        if error is None:
-            self._tell(lambda state: state.succeeded(self._attempt, now), is_owed=is_probe)
-        else:
-            self._tell(lambda state: state.failed(self._attempt, now), is_owed=is_probe)
+        change = BreakerState.succeeded if error is None else BreakerState.failed
+        self._tell(lambda state: change(state, self._attempt, now), is_owed=is_probe)
         for wake in self._access.at_breakers.pop(self._rule.name, ()):
             wake()
 

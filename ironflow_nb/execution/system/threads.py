@@ -19,16 +19,15 @@ J = TypeVar("J")
 
 
 class Wakeups:
-    """The wakeups of the waits for one run. Any thread may set them; the list has single atomic operations only."""
+    """The wakeups of the waits for one run. Any thread may set them; the lists have single atomic operations only.
+
+    `threads` are those that wait now, each as often as it does.
+    """
 
     def __init__(self, ident: Callable[[], int]) -> None:
         self._ident = ident
         self._waiting: list[Wakeup] = []
-        self._threads: list[int] = []
-
-    def threads(self) -> set[int]:
-        """Return the threads that wait now."""
-        return {*self._threads}
+        self.threads: list[int] = []
 
     def wake(self) -> None:
         """Wake all waits, so that each looks again."""
@@ -45,11 +44,11 @@ class Wakeups:
         """Set the wakeup whenever something happens, inside of the block."""
         ident = self._ident()
         self._waiting.append(wakeup)
-        self._threads.append(ident)
+        self.threads.append(ident)
         try:
             yield wakeup
         finally:
-            self._threads.remove(ident)
+            self.threads.remove(ident)
             self._waiting.remove(wakeup)
 
 
