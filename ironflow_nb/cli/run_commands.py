@@ -128,7 +128,7 @@ def _definition(target: str) -> Runnable:
 def _definitions(target: str) -> list[Runnable]:
     """Load the target and return its flows and graphs."""
     if Path(target).suffix in _YAML:
-        return [Graph.from_yaml(Path(target))]
+        return [Graph.from_file(target)]
     load_definitions(target)
     found = [each for kind in (RunKind.FLOW, RunKind.GRAPH) for each in REGISTRY.definitions(kind)]
     return [each for each in found if isinstance(each, Runnable)]

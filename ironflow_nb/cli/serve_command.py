@@ -71,7 +71,7 @@ def _load_all(files: tuple[str, ...]) -> None:
     owners: dict[str, tuple[str, object]] = {}
     for file in files:
         if Path(file).suffix in _YAML:
-            Graph.from_yaml(Path(file)).validate()
+            Graph.from_file(file).validate()
         else:
             load_definitions(str(Path(file).absolute()) if Path(file).suffix in {".py", ".ipynb"} else file)
         for key, found in REGISTRY.startable().items():

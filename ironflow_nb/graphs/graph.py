@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -37,6 +37,7 @@ from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
 from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind
 from ironflow_nb.graphs.mock_run import MockRun, check_mocks, run_with_mocks, without_retry_delays
+from ironflow_nb.graphs.readers.graph_files import GraphFilesMixin
 from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
 from ironflow_nb.graphs.runtime.interpreter import run_graph
 from ironflow_nb.graphs.runtime.node_environment import PARAMETERS, Functions, input_of
@@ -58,7 +59,7 @@ _INTERNAL: Final = frozenset({
 """Attributes of a graph that the package uses; completion does not offer them."""
 
 
-class Graph(GraphDiagramMixin, Runnable):
+class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
     """A flow of nodes that pass data by JMESPath: ``iron.Graph("triage")``, then `node` for each of them.
 
     `data` is the definition as plain data.
@@ -153,7 +154,7 @@ class Graph(GraphDiagramMixin, Runnable):
         return graph
 
     @classmethod
-    def _from_source(cls, source: GraphSource, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
+    def _from_source(cls, source: GraphSource, allow: Mapping[str, Any] | None, functions: Functions | None) -> Self:
         graph = cls.__new__(cls)
         grants = None
         if allow is not None:

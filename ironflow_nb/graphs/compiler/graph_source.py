@@ -45,7 +45,7 @@ def read_source(text_or_path: str | FilePath) -> GraphSource:
     if isinstance(text_or_path, str) and _is_text(text_or_path):
         return parse_source(text_or_path)
     path = FilePath(text_or_path)
-    return parse_source(_content(path), str(path.resolve().parent))
+    return parse_source(content_of(path), str(path.resolve().parent))
 
 
 def _is_text(text: str) -> bool:
@@ -54,7 +54,13 @@ def _is_text(text: str) -> bool:
     return not stripped or has_sign or stripped.startswith(("{", "[", "#"))
 
 
-def _content(path: FilePath) -> str:
+def content_of(path: FilePath) -> str:
+    """Return the text of a file.
+
+    Raises:
+        GraphInvalid: it is not readable, too large, or not a text.
+        FileNotFoundError: it does not exist.
+    """
     try:
         if path.exists() and not path.is_file():
             raise GraphInvalid(f"{path} is not a file; give the text of a graph, or the path of its file")

@@ -113,8 +113,10 @@ _QUOTED: Final = 'a text that begins with {{ must be quoted: "{{ ... }}"'
 _COLLECTIONS: Final = {"Mapping": f"{PREFIX}map", "Sequence": f"{PREFIX}seq"}
 
 
-def compose_yaml(text: str) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
+def compose_yaml(text: str, *, keeps_tags: bool = False) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
     """Return the data of a YAML text, its spans, and findings that leave the rest readable.
+
+    With `keeps_tags` a value with a tag of its own, such as ``!Http``, is an object with the tag as its only key.
 
     Raises:
         GraphInvalid: the text is not valid YAML, is nested too deep, or has too many values.
@@ -122,7 +124,7 @@ def compose_yaml(text: str) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
     root = _parse_tree(text)
     if root is None:
         raise GraphInvalid("the text is empty; a graph begins with graph: NAME, and has nodes:")
-    builder = _DataBuilder(text)
+    builder = _DataBuilder(text, keeps_tags=keeps_tags)
     return builder.value(root, ()), builder.spans, builder.findings
 
 
@@ -278,8 +280,9 @@ def _target(alias: _YamlNode, anchors: dict[str, _YamlNode], around: list[_YamlN
 class _DataBuilder:
     """Makes plain data of the tree. The target of an alias is built, and counted, for each alias."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, keeps_tags: bool) -> None:
         self._n_values = 0
+        self._keeps_tags = keeps_tags
         self.spans = SourceSpans(text=text, values={}, keys={})
         self.findings: list[CompilerFinding] = []
 
@@ -293,20 +296,27 @@ class _DataBuilder:
                 "expanded; this is an attack or a mistake"
             )
         # Errors in the copy that an alias makes are reported at the alias.
+        self.spans.values[path] = alias or node.span
+        tag = str(node.event.tag or "")
+        if self._keeps_tags and len(tag) > 1 and tag.startswith("!"):
+            return {tag: self._content(node, (*path, tag), alias, None)}
+        return self._content(node, path, alias, node.event.tag)
+
+    def _content(self, node: _YamlNode, path: DataPath, alias: TextSpan | None, tag: Any) -> Any:
         span = self.spans.values[path] = alias or node.span
         if node.kind == "Scalar":
-            return self._scalar(node.event, path, span)
-        if node.event.tag not in {None, "!", _COLLECTIONS[node.kind]}:
-            self._refuse(path, _tag_refusal(node.event.tag), span)
+            return self._scalar(node.event, tag, path, span)
+        if tag not in {None, "!", _COLLECTIONS[node.kind]}:
+            self._refuse(path, _tag_refusal(tag), span)
         if node.kind == "Mapping":
             return self._mapping(node, path, alias)
         return [self.value(item, (*path, number), alias) for number, item in enumerate(node.children)]
 
-    def _scalar(self, event: Any, path: DataPath, span: TextSpan) -> Any:
+    def _scalar(self, event: Any, tag: Any, path: DataPath, span: TextSpan) -> Any:
         try:
             text = join_surrogates(event.value)
-            if event.tag is not None:
-                return tagged_value(text, str(event.tag))
+            if tag is not None:
+                return tagged_value(text, str(tag))
             return plain_value(text) if event.implicit[0] else text
         except ValueError as error:
             self._refuse(path, str(error), span)
