@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
+from ironflow_nb.core.plain_text import short_repr
+
 Duration: TypeAlias = float | int | timedelta | str
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +28,7 @@ def seconds(duration: Duration) -> float:
     except OverflowError:
         raise ValueError("a duration must fit into a float; write math.inf for one without end") from None
     if math.isnan(result) or result < 0:
-        raise ValueError(f"a duration must be zero or more seconds, not {duration!r}")
+        raise ValueError(f"a duration must be zero or more seconds, not {short_repr(duration)}")
     return result
 
 
@@ -48,14 +50,14 @@ def _seconds(duration: Duration) -> float:
         return _from_text(duration)
     if isinstance(duration, (int, float)) and not isinstance(duration, bool):
         return float(duration)
-    raise TypeError(f'a duration is seconds, a timedelta or text such as "7d", not {duration!r}')
+    raise TypeError(f'a duration is seconds, a timedelta or text such as "7d", not {short_repr(duration)}')
 
 
 def _from_text(text: str) -> float:
     compact = text.strip().lower()
     parts = _PART.findall(compact)
     if not parts or _PART.sub("", compact).strip():
-        raise ValueError(f'{text!r} is no duration; write for example "500ms", "30s", "5m", "2h 30m" or "7d"')
+        raise ValueError(f'{short_repr(text)} is no duration; write for example "500ms", "30s", "5m", "2h 30m" or "7d"')
     return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from ironflow_nb.core.option_values import LARGEST, a_name, a_text
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import plain, short_repr
 from ironflow_nb.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def interval_us(rate: str) -> int:
     found = _RATE.fullmatch(rate.strip()) if isinstance(rate, str) else None
     n, n_units = (int(found[1]), int(found[2] or 1)) if found else (0, 0)
     if found is None or not n or not n_units:
-        raise ValueError(f'rate is a number for a time, as "60/min", "5/s" or "100/10s", not {rate!r}')
+        raise ValueError(f'rate is a number for a time, as "60/min", "5/s" or "100/10s", not {short_repr(rate)}')
     unit = found[3] if found[3] == "ms" else found[3][0]
     interval = -(-n_units * _UNITS_US[unit] // n)
     if interval > _LONGEST_US:
@@ -117,7 +117,9 @@ class Lane(_Named, frozen=True, kw_only=True):
             force_setattr(self, "limit", 1)
         for option, number in (("limit", self.limit), ("burst", self.burst)):
             if number is not None and (type(number) is not int or not 1 <= number <= LARGEST):
-                raise ValueError(f"{option} of lane {self.name!r} is a whole number from 1 to 2**63-1, not {number!r}")
+                raise ValueError(
+                    f"{option} of lane {self.name!r} is a whole number from 1 to 2**63-1, not {short_repr(number)}"
+                )
         if self.rate is None and self.burst != 1:
             raise ValueError(f"burst={self.burst} of lane {self.name!r} says nothing without a rate, as rate='60/min'")
         if self.rate is not None:
@@ -147,8 +149,8 @@ class Lane(_Named, frozen=True, kw_only=True):
         if isinstance(found, str | int | float) and found != "":
             return a_text(f"the key of lane {self.name!r} for {who}", str(found))
         raise DefinitionError(
-            f"the key of lane {self.name!r} is {found!r} for {who}; it is a text or a number, and says in whose "
-            "lane the call is: correct the arguments, or the key"
+            f"the key of lane {self.name!r} is {short_repr(found)} for {who}; it is a text or a number, and says in "
+            "whose lane the call is: correct the arguments, or the key"
         )
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from inspect import isclass, iscoroutinefunction
 from typing import Any, Final, TypeVar
 
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import plain, short_repr
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -22,11 +22,11 @@ def a_text(option: str, value: object) -> str:
         ValueError: it is not a text, is empty, or can't be encoded as UTF-8.
     """
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{option} is a text, not {value!r}")
+        raise ValueError(f"{option} is a text, not {short_repr(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
+        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {short_repr(value)}") from None
     return value
 
 
@@ -38,13 +38,13 @@ def a_path(value: object) -> str:
     """
     path = value.__fspath__() if hasattr(value, "__fspath__") else value
     if not isinstance(path, str) or not path:
-        raise TypeError(f"path is a text or a pathlib.Path, not {value!r}")
+        raise TypeError(f"path is a text or a pathlib.Path, not {short_repr(value)}")
     try:
         is_any = "\0" not in path and path.encode(errors="surrogateescape")  # as names of other encodings come
     except UnicodeEncodeError:
         is_any = False
     if not is_any:
-        raise ValueError(f"no file can have the name {path!r}: it has a null or half a character in it")
+        raise ValueError(f"no file can have the name {short_repr(path)}: it has a null or half a character in it")
     return path
 
 
@@ -56,7 +56,9 @@ def a_name(value: object) -> str:
     """
     name = a_text("name", value)
     if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
-        raise ValueError(f"name has a control character in it: {name!r}; names are shown on terminals, as they are")
+        raise ValueError(
+            f"name has a control character in it: {short_repr(name)}; names are shown on terminals, as they are"
+        )
     return name
 
 
@@ -67,7 +69,7 @@ def a_flag(option: str, value: object) -> bool:
         TypeError: it is something else.
     """
     if not isinstance(value, bool):
-        raise TypeError(f"{option} is True or False, not {value!r}")
+        raise TypeError(f"{option} is True or False, not {short_repr(value)}")
     return value
 
 
@@ -85,7 +87,8 @@ def an_executor(value: Any) -> Any:
     is_function = callable(value) and not iscoroutinefunction(value) and not hasattr(value, "submit")
     if not (is_function or is_executor(value) or isclass(value)):
         raise TypeError(
-            f"executor is a concurrent.futures.Executor, or a function without arguments that makes one, not {value!r}"
+            "executor is a concurrent.futures.Executor, or a function without arguments that makes one, not "
+            f"{short_repr(value)}"
         )
     return value
 
@@ -98,7 +101,7 @@ def a_whole_number(option: str, value: object) -> int:
         ValueError: it is larger than a journal keeps.
     """
     if type(value) is not int:
-        raise TypeError(f"{option} is a whole number, not {value!r}")
+        raise TypeError(f"{option} is a whole number, not {short_repr(value)}")
     if abs(value) > LARGEST:
         raise ValueError(f"{option} is a whole number of at most 63 bits, not of {value.bit_length()}")
     return value
@@ -112,7 +115,7 @@ def a_limit(option: str, value: object) -> int:
     """
     number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
     if type(number) is not int or number < 1:
-        raise ValueError(f"{option} is a whole number from 1, not {value!r}")
+        raise ValueError(f"{option} is a whole number from 1, not {short_repr(value)}")
     return a_whole_number(option, number)
 
 
@@ -126,4 +129,4 @@ def one_of(kind: type[E], text: str, option: str) -> E:
         return kind(text)
     except ValueError:
         known = " or ".join(f'"{value}"' for value in kind)
-        raise ValueError(f"{option} is {known}, not {text!r}") from None
+        raise ValueError(f"{option} is {known}, not {short_repr(text)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import Final
 
 _CONTROLS: Final = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
@@ -19,6 +20,17 @@ def plain(text: str) -> str:
     ends of lines stay. Lone surrogates are escapes, too, for no file and no terminal takes them.
     """
     return text if text.isprintable() else text.translate(_ESCAPED)
+
+
+def short_repr(value: object) -> str:
+    """Return a value as a message shows it: its repr, cut where it is long or deep, or its type if that has none."""
+    shown = Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = 200
+    shown.maxlist = shown.maxtuple = shown.maxdict = shown.maxset = 8
+    try:
+        return shown.repr(value)
+    except Exception:  # noqa: BLE001 -- code of the user, and numbers of more digits than Python writes
+        return f"<{type(value).__qualname__}>"
 
 
 def counted(number: int, noun: str) -> str:

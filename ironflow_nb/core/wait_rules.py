@@ -12,7 +12,7 @@ import msgspec
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import OWN_PREFIX, StepRef
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import plain, short_repr
 
 SLEEP: Final = f"{OWN_PREFIX}sleep"
 SLEEP_UNTIL: Final = f"{OWN_PREFIX}sleep_until"
@@ -56,12 +56,14 @@ def signal_name(name: object) -> str:
     """
     if not isinstance(name, str) or not name:
         raise ValueError(
-            f"the name of a signal is a text, not {name!r}; several are iron.any_of(...) or iron.all_of(...)"
+            f"the name of a signal is a text, not {short_repr(name)}; several are iron.any_of(...) or iron.all_of(...)"
         )
     if plain(name) != name or not {"\n", "\t"}.isdisjoint(name) or not name.isprintable():
-        raise ValueError(f"the name of a signal is one line of characters that can be shown, not {name!r}")
+        raise ValueError(f"the name of a signal is one line of characters that can be shown, not {short_repr(name)}")
     if name.startswith(STOP_PREFIX):
-        raise ValueError(f"the names that begin with {STOP_PREFIX!r} are the package's own; {name!r} is no signal's")
+        raise ValueError(
+            f"the names that begin with {STOP_PREFIX!r} are the package's own; {short_repr(name)} is no signal's"
+        )
     return name
 
 
@@ -72,7 +74,7 @@ def signal_id(given: object) -> str:
         ValueError: it is no text that can be shown.
     """
     if not isinstance(given, str) or not given or not given.isprintable():
-        raise ValueError(f"the id of a signal is a text of one line, not {given!r}")
+        raise ValueError(f"the id of a signal is a text of one line, not {short_repr(given)}")
     return given
 
 

@@ -8,6 +8,7 @@ from operator import index
 from typing import Any, TypeVar, overload
 
 from ironflow_nb.core.option_values import a_name
+from ironflow_nb.core.plain_text import short_repr
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.telemetry.attempt_telemetry import ItemCount
@@ -53,9 +54,9 @@ def _total(iterable: Any, total: object) -> int | None:
     try:
         number = index(total)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"the total of iron.progress is a number of items, not {total!r}") from None
+        raise TypeError(f"the total of iron.progress is a number of items, not {short_repr(total)}") from None
     if isinstance(total, bool) or not 0 <= number < 2**63:
-        raise ValueError(f"the total of iron.progress is a number of items, not {total!r}")
+        raise ValueError(f"the total of iron.progress is a number of items, not {short_repr(total)}")
     return number
 
 
@@ -118,4 +119,4 @@ def _number(name: str, value: Any) -> float:
 def _described(value: Any) -> str:
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
-    return f"a {kind} of the shape {shape}" if shape is not None else f"{kind} {value!r:.100}"
+    return f"a {kind} of the shape {shape}" if shape is not None else f"{kind} {short_repr(value):.100}"

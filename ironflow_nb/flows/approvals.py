@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar, overload
 
 from ironflow_nb.core.durations import Duration
+from ironflow_nb.core.plain_text import short_repr
 from ironflow_nb.core.wait_rules import APPROVE, ASK, Wanted, time_limit
 from ironflow_nb.flows.waits import Call, drawn_as_wait, wait_here, wait_step
 from ironflow_nb.handles.questions import YES_OR_NO, Answer, Choice, Question, answer_of_type
@@ -102,7 +103,7 @@ def ask_call(
 
 def _question(question: object) -> str:
     if not isinstance(question, str) or not question.strip():
-        raise TypeError(f"a question is a text, not {question!r}")
+        raise TypeError(f"a question is a text, not {short_repr(question)}")
     return question
 
 
@@ -112,7 +113,7 @@ def _answer(payload: object, choices: Iterable[Any] | None, kind: object) -> Ans
     if kind is not None:
         raise ValueError("a question has choices= or a type=, not both")
     if isinstance(choices, str | bytes) or not isinstance(choices, Iterable):
-        raise TypeError(f"choices= takes a list of the values to choose from, not {choices!r}")
+        raise TypeError(f"choices= takes a list of the values to choose from, not {short_repr(choices)}")
     options = list(choices)
     if not options:
         raise ValueError("choices= is empty, so nobody could answer")

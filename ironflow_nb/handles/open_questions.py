@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.identity import RunId, ValueId
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import plain, short_repr
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
@@ -248,7 +248,7 @@ def sent_answer(engine: Engine, asked: OpenQuestion, value: object) -> Any:
 
 
 def _misfit(asked: OpenQuestion, value: object, error: ValueError) -> InputInvalid:
-    given = legible(" ".join(repr(value).split()), _LENGTH)
+    given = legible(" ".join(short_repr(value).split()), _LENGTH)
     return InputInvalid(
         f"{asked} of run {asked.row.run_id} takes {plain(asked.question.answer.fits)}, not {given}: "
         f"{plain(str(error))}; it waits on",

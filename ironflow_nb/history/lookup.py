@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import RunId, StepRef, parse_step_ref, run_id_prefix
 from ironflow_nb.core.option_values import a_text
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import plain, short_repr
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, JournalCorrupt, RunNotFound, StepNotFound
@@ -38,10 +38,12 @@ def resolve_run(reader: Reader, text: str) -> RunRow:
     if len(found) == 1:
         return found[0]
     if found:
-        raise AmbiguousRun(f"several runs begin with {text!r}: {_run_list(found)}; give more characters", prefix=text)
+        raise AmbiguousRun(
+            f"several runs begin with {short_repr(text)}: {_run_list(found)}; give more characters", prefix=text
+        )
     newest = reader.runs(Select(limit=3))
     known = f"the newest are {_run_list(newest)}" if newest else "the journal has no runs"
-    raise RunNotFound(f"no run begins with {text!r}; {known}", prefix=text)
+    raise RunNotFound(f"no run begins with {short_repr(text)}; {known}", prefix=text)
 
 
 def _run_list(runs: list[RunRow]) -> str:
@@ -59,7 +61,7 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
     """
     text = reference if isinstance(reference, str) else getattr(reference, "name", None)
     if not isinstance(text, str):
-        raise TypeError(f'a step is named by its function, "fetch" or "fetch[12]", not by {reference!r}')
+        raise TypeError(f'a step is named by its function, "fetch" or "fetch[12]", not by {short_repr(reference)}')
     name, index = parse_step_ref(text)
     refs = {row.step: row for row in rows}
     # A full name takes precedence over the last part of one.
@@ -74,12 +76,13 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
     if fits:
         shown = plain(", ".join(sorted(fits, key=lambda ref: refs[ref].index)[:_LISTED]))
         raise AmbiguousStep(
-            f"run {run_id} has {len(fits)} steps {text!r}: {shown}{', ...' if len(fits) > _LISTED else ''}; name one",
+            f"run {run_id} has {len(fits)} steps {short_repr(text)}: {shown}{', ...' if len(fits) > _LISTED else ''}; "
+            "name one",
             run_id=run_id,
             step=text,
         )
     names = plain(", ".join(sorted({row.name for row in refs.values()})[:_LISTED])) or "none yet"
-    raise StepNotFound(f"run {run_id} has no step {text!r}; its steps are: {names}", run_id=run_id, step=text)
+    raise StepNotFound(f"run {run_id} has no step {short_repr(text)}; its steps are: {names}", run_id=run_id, step=text)
 
 
 def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRef]:
@@ -151,7 +154,7 @@ def row_limit(limit: int | None, option: str = "limit") -> int | None:
     except TypeError:
         found = -1
     if found is not None and found < 0:
-        raise ValueError(f"{option} must be an int >= 0, got {limit!r}")
+        raise ValueError(f"{option} must be an int >= 0, got {short_repr(limit)}")
     return None if found is None else min(found, MOST_ROWS)
 
 
@@ -163,7 +166,7 @@ def _flow_name(flow: object) -> str:
         return name
     is_step = style == "step"
     hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
-    raise TypeError(f"flow must be a flow, a graph, a decider or the name of one, got {flow!r}{hint}")
+    raise TypeError(f"flow must be a flow, a graph, a decider or the name of one, got {short_repr(flow)}{hint}")
 
 
 def _refuse_step(reader: Reader, text: str) -> None:
@@ -179,7 +182,8 @@ def _refuse_step(reader: Reader, text: str) -> None:
     known = next((name for name in sorted(names) if name == text or name.endswith(f".{text}")), None)
     if known is not None:
         raise ValueError(
-            f"flow={text!r} is the name of a step, and no run has it; its attempts are the rows of iron.attempts() "
+            f"flow={short_repr(text)} is the name of a step, and no run has it; its attempts are the rows of "
+            "iron.attempts() "
             f"whose `name` is {known!r}"
         )
 
@@ -209,7 +213,7 @@ def parse_statuses(kind: type[S], given: str | Collection[str] | None) -> frozen
     try:
         return frozenset(kind(text) for text in texts)
     except ValueError:
-        raise ValueError(f"status must be one of {', '.join(kind)}, got {given!r}") from None
+        raise ValueError(f"status must be one of {', '.join(kind)}, got {short_repr(given)}") from None
 
 
 T = TypeVar("T")

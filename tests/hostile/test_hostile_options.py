@@ -13,6 +13,7 @@ import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.plain_text import plain
 from tests.conftest import Lab
+from tests.waits.conftest import until
 
 HALF = "a\ud800b"
 """A text with a lone surrogate, which no file can hold."""
@@ -146,3 +147,63 @@ def test_the_source_of_a_cell_is_a_text(new_lab: Callable[[Path], Lab], tmp_path
     new_lab(tmp_path / "journal.db")
     with pytest.raises(ValueError, match="source"):
         iron.cell_step("first", source)
+
+
+class Silent:
+    """Has no repr."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def deep(value: Any, n: int) -> Any:
+    return [deep(value, n - 1)] if n else value
+
+
+def shared(n: int) -> list[Any]:
+    """Return a list that would be written out as 2 ** n lists."""
+    part = [1]
+    for _ in range(n):
+        part = [part, part]
+    return part
+
+
+UNWRITABLE = {"deep": deep(1, 900), "shared": shared(40), "silent": Silent(), "long": "n" * 100_000, "digits": 10**5000}
+
+
+@pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_a_message_shows_a_value_in_short_whatever_its_repr_does(
+    new_lab: Callable[[Path], Lab], tmp_path: Path, value: Any
+) -> None:
+    new_lab(tmp_path / "journal.db")
+    once()
+    run = once.last
+    assert run is not None
+
+    @flow(name="asked")
+    def asked() -> Any:
+        return iron.ask("Who?", choices=["a", "b"])
+
+    @flow(name="measured")
+    def measured() -> None:
+        iron.metric("n", value)
+
+    waiting = asked.start()
+    until(lambda: len(iron.waiting()))
+    places: list[Callable[[], object]] = [
+        lambda: once.options(key=[value]),  # type: ignore[arg-type]
+        lambda: iron.Lane("api", limit=[value]),  # type: ignore[arg-type]
+        lambda: iron.get_run([value]),  # type: ignore[arg-type]
+        lambda: run.value([value]),
+        lambda: run.signal([value]),  # type: ignore[arg-type]
+        lambda: iron.runs(limit=[value]),  # type: ignore[arg-type]
+        lambda: iron.runs(flow=[value]),
+        lambda: waiting.answer([value]),
+    ]
+    if not isinstance(value, int):
+        places.append(measured)
+    for place in places:
+        with pytest.raises((ValueError, TypeError, LookupError, iron.IronflowError)) as raised:
+            place()
+        assert len(str(raised.value)) < 2_000
+    waiting.cancel().wait()
