@@ -76,7 +76,10 @@ def test_a_run_is_looked_at_paused_resumed_and_answered_by_clicks(
     opened: Callable[[str], Any], tmp_path: Path, last: str
 ) -> None:
     page = opened(last)
-    page.click(".ironflow-card g[data-kind] >> nth=1")
+    assert page.get_attribute(".ironflow-canvas svg", "role") == "group"
+    assert page.get_attribute(".ironflow-card g[data-kind] >> nth=1", "aria-label").startswith("fetch")
+    page.focus(".ironflow-card g[data-kind] >> nth=1")
+    page.keyboard.press("Enter")
     page.wait_for_selector(".ironflow-details .ironflow-step")
     assert "fetch" in page.inner_text(".ironflow-details")
     shoot(page, "card-details")

@@ -117,6 +117,7 @@ class Canvas {
     if (!this.svg) return;
     const { width, height } = this.svg.viewBox.baseVal;
     this.whole = { x: 0, y: 0, width, height };
+    this.svg.setAttribute("role", "group"); // what is within an image is read to nobody
     this.svg.setAttribute("width", "100%");
     this.svg.setAttribute("height", String(Math.min(height, MAX_HEIGHT)));
     this.svg.style.maxWidth = `${Math.max(width, 480)}px`;
