@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
-from ironflow_nb.core.events import OutputInjected
+from ironflow_nb.core.events import OutputInjected, RecordedEvent, RunCancelled
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.moments import Moment
 from ironflow_nb.core.plain_text import plain
-from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import RunKind, StepStatus
-from ironflow_nb.errors import NotAllowedInStep, NothingToDo, OutcomeUnknown
+from ironflow_nb.core.run_state import RunRow, evolve_run
+from ironflow_nb.core.status import RunKind, RunStatus, StepStatus
+from ironflow_nb.errors import JournalConflict, NotAllowedInStep, NothingToDo, OutcomeUnknown
 from ironflow_nb.execution import REGISTRY, SCOPE, Engine, Fork, GivenResult, injection
 from ironflow_nb.handles.run_edits import refuse_secrets_by_hand
 from ironflow_nb.handles.snapshot import Snapshot, snapshot_of
 from ironflow_nb.history.lookup import resolve_step
 from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.history.run_history import RunHistory
-from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.journal.ports import Reader, RunCommit, Select
+from ironflow_nb.retention.exported_run import export_run
+from ironflow_nb.retention.imported_run import import_run
 
 
 class ForkedDefinition(Protocol):
@@ -58,6 +62,50 @@ def begin_fork(
     definition = cast("ForkedDefinition", REGISTRY.definition(run, engine))
     arguments = _arguments(engine, run, inputs or {})
     return definition.fork_run(engine, arguments, Fork(run, moment.position, results))
+
+
+def copy_for_fork(
+    engine: Engine, history: RunHistory, at: Moment | Snapshot | None, into: Engine
+) -> tuple[RunHistory, int]:
+    """Copy the run into another journal, unless it is there; return its history there, and the version of the moment.
+
+    The copy goes on nowhere: one of a run that has not ended is cancelled.
+
+    Raises:
+        JournalConflict: the run is there already, and had not come so far when it was copied; or it was deleted there.
+    """
+    if not isinstance(into, Engine):
+        raise TypeError(f"into= is an engine, with iron.open(path) as other: run.fork(into=other), and not {into!r}")
+    engine.flush()
+    version = snapshot_of(engine, history, at, None).version
+    with into.reading() as reader:
+        head = reader.head(history.run_id)
+    if head is None:
+        with TemporaryDirectory(prefix="ironflow-fork-") as folder:
+            path = Path(folder) / "run.ironflow"
+            export_run(engine, history.run_id, path)
+            import_run(into, path, is_idle=True)
+        _cancel_copy(engine, into, history.run_id)
+    elif head[0] < version:
+        raise JournalConflict(
+            f"run {history.run_id} was copied into {into.journal.location} when it was at version {head[0]}, and a "
+            f"fork at version {version} needs more of it; fork into a journal without that copy",
+            run_id=history.run_id,
+        )
+    return RunHistory(into, history.run_id), version
+
+
+def _cancel_copy(engine: Engine, into: Engine, run_id: RunId) -> None:
+    with into.reading() as reader:
+        [run] = reader.runs(Select(run_ids=[run_id]))
+        head = reader.head(run_id)
+    assert head is not None
+    if run.status in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}:
+        return
+    cancelled = RunCancelled(reason=f"it is a copy for a fork; the run itself is in {engine.journal.location}")
+    recorded = RecordedEvent(head[0] + 1, max(into.clock.now(), head[1]), cancelled)
+    row = evolve_run(run_id, run, recorded)
+    into.access.append([RunCommit(run_id=run_id, events=(recorded,), run=row)], into.durability)
 
 
 def _refuse_unknown(reader: Reader, moment: Snapshot) -> None:

@@ -69,6 +69,6 @@ def import_trusted(engine: Engine, path: str | os.PathLike[str]) -> Run[Any]:
     Raises:
         NotAJournal, JournalTooNew, JournalCorrupt, JournalConflict: see `import_`.
     """
-    run_id = import_run(engine, Path(path).expanduser().absolute())
+    run_id = import_run(engine, Path(path).expanduser().absolute(), is_idle=True)
     trust()
     return Run(engine, run_id)

@@ -13,7 +13,7 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import JournalError, RunFinished
 from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, is_edited, send_signal
-from ironflow_nb.handles.forks import begin_fork
+from ironflow_nb.handles.forks import begin_fork, copy_for_fork
 from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_run import RecordedRun
 from ironflow_nb.handles.run_edits import inject, refuse_secrets_by_hand, undo
@@ -185,7 +185,7 @@ class Run(RecordedRun, Generic[T]):
         *,
         replace: Mapping[Any, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
-        into: object = None,
+        into: Engine | None = None,
     ) -> Run[T]:
         """Begin a new run that goes on from a moment of this one, in the background; return it at once.
 
@@ -198,7 +198,7 @@ class Run(RecordedRun, Generic[T]):
             at: the moment, as for `at`; a snapshot is one, too. By default now.
             replace: results by hand for steps, named as for `inject`; also for steps that come after that moment.
             inputs: other arguments of the flow by name, or other items of the input of a graph.
-            into: another journal; a fork can't go there yet.
+            into: the engine of another journal, as `ironflow_nb.open` returns it; this run is copied there first.
 
         Raises:
             VersionNotFound: the run had not begun then, or had ended.
@@ -206,12 +206,15 @@ class Run(RecordedRun, Generic[T]):
             OutcomeUnknown: something that runs once was at work then, and its outcome is not known.
             FlowNotDefined, UntrustedRun, InputsNotStored: as for `resume`.
             NotAllowedInStep: it was called inside a flow, a step, or an item of a map.
-            ValueError: `into` is given, or the run is of a decider or a durable cell.
+            ValueError: the run is of a decider or a durable cell; or it is a child, which can't be copied alone.
+            JournalConflict: `into` has an earlier copy of the run, or the run was deleted there.
         """
-        if into is not None:
-            raise ValueError("a fork stays in the journal of its origin; leave out into=, or copy the journal before")
-        forked = begin_fork(self._engine, self._history, at, replace, inputs)
-        return Run(self._engine, forked, self._engine.sessions.get(forked))
+        engine, history = self._engine, self._history
+        if into is not None and into is not engine:
+            history, at = copy_for_fork(engine, history, at, into)
+            engine = into
+        forked = begin_fork(engine, history, at, replace, inputs)
+        return Run(engine, forked, engine.sessions.get(forked))
 
     def cancel(self) -> Self:
         """Ask the owner of the run to cancel it before its next step; return at once.

@@ -25,7 +25,7 @@ from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.history.run_status import recorded_failure, result_of, wait_ended
 from ironflow_nb.history.step_pairs import steps_that_count
 from ironflow_nb.history.value_differences import differences
-from ironflow_nb.journal.ports import Durability, EventRow, QueueSelect, Reader, RunCommit, Select
+from ironflow_nb.journal.ports import Durability, EventRow, Reader, Select
 from ironflow_nb.retention.exported_run import export_run
 from ironflow_nb.retention.imported_run import import_run
 from ironflow_nb.values.stored_value import legible
@@ -110,12 +110,7 @@ def _copy(run: Run[Any] | str | os.PathLike[str], engine: Engine | None) -> Iter
             export_run(engine, found.run_id, path)
         copy = make_engine(Path(folder) / "journal.db", durability=Durability.PROCESS.value)
         try:
-            run_id = import_run(copy, path)
-            with copy.reading() as reader:
-                due = reader.work(QueueSelect())
-            commits = [RunCommit(run_id=each.run_id, events=(), done_work=((each.kind, each.key),)) for each in due]
-            copy.access.append(commits, Durability.PROCESS)
-            yield copy, run_id
+            yield copy, import_run(copy, path, is_idle=True)
         finally:
             copy.close()
 

@@ -48,10 +48,11 @@ class ExportedRun(msgspec.Struct, frozen=True):
 
 
 class ImportedRows(Addition, frozen=True):
-    """The rows of an exported run in the journal of this one."""
+    """The rows of an exported run in the journal of this one; of an idle one without what is due."""
 
     exported: ExportedRun
     path: str
+    is_idle: bool = False
 
     def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
         """See `Addition`.
@@ -63,6 +64,8 @@ class ImportedRows(Addition, frozen=True):
         self._refuse_known(connection, tables["runs"].column("run_id"))
         last = connection.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()[0]
         moved = _moved(tables, last)
+        if self.is_idle:
+            moved.pop("work", None)
         try:
             for table, rows in moved.items():
                 insert_rows(connection, table, rows, is_new=table not in {"values", "definitions"})
@@ -91,8 +94,8 @@ class ImportedRows(Addition, frozen=True):
             )
 
 
-def import_run(engine: Engine, path: Path) -> RunId:
-    """Add the exported run to the journal; return its id.
+def import_run(engine: Engine, path: Path, *, is_idle: bool = False) -> RunId:
+    """Add the exported run to the journal; return its id. An idle one does not go on by itself, whatever it waited for.
 
     Raises:
         NotAJournal: the file is no export.
@@ -105,7 +108,7 @@ def import_run(engine: Engine, path: Path) -> RunId:
     with engine.reading() as reader:
         there = reader.values([ValueId(each) for each in values.column("value_id")], content_limit=0)
     large = tuple(each for each in _stored(values) if each.size >= INLINE_LIMIT and each.value_id not in there)
-    rows = ImportedRows(exported, str(path))
+    rows = ImportedRows(exported, str(path), is_idle)
     commit = RunCommit(run_id=RunId(""), events=(), values=large, additions=(rows,), n_bytes=sum(values.column("size")))
     engine.access.append([commit], Durability.POWER)
     return exported.run_id

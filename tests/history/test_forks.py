@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,7 +264,7 @@ def test_forks_that_can_not_be_are_refused_and_nothing_begins(lab: Lab) -> None:
         run.fork(replace={"nothing": 1})
     with pytest.raises(iron.errors.ValueNotStorable):
         run.fork(replace={tell: threading.Lock()})
-    with pytest.raises(ValueError, match="stays in the journal of its origin"):
+    with pytest.raises(TypeError, match="into= is an engine"):
         run.fork(into="other.db")
     assert len(iron.runs()) == 1
 
@@ -303,3 +304,47 @@ def test_a_run_that_goes_on_can_be_forked(lab: Lab) -> None:
     assert other.result(timeout_s=LIMIT_S) == "A False"
     run.answer(True)
     assert run.result(timeout_s=LIMIT_S) == "A True"
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)  # the journal in memory exports no runs
+@pytest.mark.parametrize("any_flow", [mapped, awaited], ids=["def", "async def"])
+def test_a_fork_into_another_journal_takes_its_origin_along(lab: Lab, any_flow: Any, tmp_path: Path) -> None:
+    run = ran(any_flow, [1, 2, 3])
+    before = run.at()
+    with iron.open(tmp_path / "other.db") as other:
+        fork = run.fork(at=moment_of(run, "tell[0]"), into=other)
+        assert fork.result(timeout_s=LIMIT_S) == 12
+        assert done() == ["total [2, 4, 6]"]
+        again = run.fork(replace={"fetch[1]": 100}, into=other)
+        assert again.result(timeout_s=LIMIT_S) == 108
+        assert done() == ["total [2, 100, 6]"]
+        assert set(iron.runs()["run_id"]) == {run.id, fork.id, again.id}
+        assert iron.compare(run.id, fork.id).changed.empty
+        assert iron.verify().ok
+    assert (run.at(), len(iron.runs())) == (before, 1)
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_the_copy_of_a_run_that_waits_goes_on_nowhere_and_its_fork_does(lab: Lab, tmp_path: Path) -> None:
+    @flow
+    def asking(n: int) -> Any:
+        return fetch(n), iron.approve("Go on?")
+
+    run = asking.start(1)
+    wait_until(lambda: len(iron.waiting()) == 1)
+    done()
+    with iron.open(tmp_path / "other.db") as other:
+        fork = run.fork(into=other)
+        wait_until(lambda: fork.id in set(iron.waiting()["run_id"]))
+        assert iron.get_run(run.id).status == "cancelled"  # the copy
+        assert len(iron.waiting()) == 1
+        fork.answer(False)
+        assert fork.result(timeout_s=LIMIT_S) == (2, False)
+    run.answer(True)
+    assert run.result(timeout_s=LIMIT_S) == (2, True)
+    assert done() == []
+    with (
+        iron.open(tmp_path / "other.db") as other,
+        pytest.raises(iron.errors.JournalConflict, match="needs more of it"),
+    ):
+        run.fork(into=other)
