@@ -222,5 +222,6 @@ class BackgroundThread:
         except IronflowError as error:
             # The next commit meets the same error and tells the user.
             logger().debug("%s: %s", activity, error)
-        except BaseException as error:  # noqa: BLE001 -- user code may be met here: digests, sources
+        # User code may be met here: digests, sources. What else there is, as the death of a simulated process, ends it.
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001
             self._access.background_errors.note(activity, error)
