@@ -125,10 +125,10 @@ def _finding(found: CompilerFinding) -> dict[str, Any]:
 
 
 def health(call: HttpCall) -> Reply:
-    """Say whether the journal can be read and work is done."""
+    """Say whether the journal is there and can be read."""
     if call.feed.is_stopped:
         return refused(503, "server_stops", "the server ends; what it has accepted goes on with the next one")
-    with call.engine.journal.reading() as reader:
+    with call.engine.access.current() as reader:  # by the connection that writes: a file that was replaced is found
         reader.last_position()
     return Reply({"status": "ok", "version": __version__})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,6 +44,19 @@ def test_a_server_for_others_needs_a_token(service: Service) -> None:
         assert code(found) == (401, "unauthorized")
     assert code(service.client.get("/nothing")) == (401, "unauthorized")
     assert service.client.get("/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+def test_nothing_is_accepted_for_a_journal_that_is_gone(service: Service) -> None:
+    service.begin()
+    assert service.client.get("/health").status_code == 200
+    service.start("squares", input={"n": 1}, wait=True, status=200)
+    shutil.rmtree(service.folder / ".ironflow")
+    assert code(service.client.get("/health")) == (503, "journal_error")
+    for more in ({}, {"key": "a"}, {"wait": True}):
+        found = service.client.post("/runs", json={"flow": "squares", "input": {"n": 1}, **more})
+        assert code(found) == (503, "journal_error")
 
 
 @pytest.mark.slow
