@@ -125,6 +125,21 @@ def test_a_paused_run_continues_where_it_stopped(lab: Lab, world: World, gate: G
     assert len(iron.runs()) == 1
 
 
+@pytest.mark.parametrize("way", ["sequential", "mapped"])
+@pytest.mark.parametrize("first", [iron.Run.pause, iron.Run.detach])
+def test_a_cancel_is_not_lost_behind_a_milder_request(
+    lab: Lab, world: World, gate: Gate, way: str, first: Callable[[Any], object]
+) -> None:
+    run = long_flow(way, world, gate).start()
+    gate.arrived.acquire()
+    first(run)
+    run.cancel()
+    run.pause()
+    gate.is_open.set()
+    assert run.wait(timeout_s=20).status == "cancelled"
+    assert world.log == [0, 1]
+
+
 def test_a_direct_call_that_is_cancelled_says_so(lab: Lab, world: World, gate: Gate) -> None:
     main = long_flow("sequential", world, gate)
 

@@ -276,7 +276,8 @@ class RunLifecycle:
                 return
             if self.compensation is not None and request is not StopRequest.INTERRUPT:
                 return  # it is about to end anyway, and what is half undone helps nobody
-            if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
+            is_first = self.phase is RunPhase.OPEN
+            if request is not StopRequest.INTERRUPT and not is_first and not self._gives_way_to(request):
                 return
             if request is StopRequest.CANCEL:
                 self.writer.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
@@ -285,8 +286,15 @@ class RunLifecycle:
         self.wakeups.wake()
         if self.start_now is not None:
             self.start_now()
-        if self.task is not None and self.loop is not None and not with_parent:
+        is_cancelled = not is_first and request is StopRequest.CANCEL  # its task, for the request that gives way
+        if self.task is not None and self.loop is not None and not with_parent and not is_cancelled:
             self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def _gives_way_to(self, request: StopRequest) -> bool:
+        """Return True if the run is to pause or to be handed over: a cancel is more."""
+        stop = self.stop_request
+        is_mild = stop is not None and stop.request in {StopRequest.PAUSE, StopRequest.DETACH}
+        return request is StopRequest.CANCEL and is_mild
 
     def cut_off(self, reason: str) -> None:
         """Note that an interrupt has cut the flow off, unless it is to stop anyway. Its children stop, too."""
