@@ -89,7 +89,11 @@ def unwritten(engine: Engine, run_id: RunId, session: Session | None) -> tuple[R
     if session is not None:
         row = session.writer.row
         is_going_on = RunStatus.RUNNING if row is None else row.status  # one that waits in a lane is pending
-        return row, is_going_on if session.is_open else RunStatus.INTERRUPTED
+        if session.is_open:
+            return row, is_going_on
+        with engine.journal.reading() as reader:  # it has ended since the journal was read, which has its end now
+            found = reader.runs(Select(run_ids=[run_id]))
+            return looked_at(engine, reader, found)[0] if found else (row, RunStatus.INTERRUPTED)
     raise RunNotFound(f"there is no run {run_id} in {engine.journal.location}", run_id=run_id)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ironflow_nb import flow
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.history.run_status import unwritten
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.conftest import Lab
 
@@ -176,3 +178,19 @@ def test_a_handle_of_a_run_that_is_gone_says_so(lab: Lab, use: Callable[[iron.Ru
     three_runs(lab)
     with pytest.raises(iron.RunNotFound, match=r"no run zzzzzzzzzzzz"):
         use(iron.Run(iron.engine(), RunId("zzzzzzzzzzzz")))
+
+
+def test_a_run_that_ends_while_the_journal_is_read_is_no_interrupted_one(engine: Engine) -> None:
+    go = threading.Event()
+
+    @flow
+    def failing() -> None:
+        go.wait(30)
+        raise LookupError("no such page")
+
+    run = failing.start()
+    session = engine.sessions.get(run.id)  # as the one who asks has seen it, before it read a journal without the run
+    go.set()
+    with pytest.raises(LookupError):
+        run.result(timeout_s=30)
+    assert unwritten(engine, run.id, session)[1] == "failed"
