@@ -158,7 +158,10 @@ async def wait_for_async(context: RunContext, is_done: Callable[[], bool], timeo
     from asyncio import current_task
 
     session = context.session
-    with session.beside.at_rest(current_task()), nullcontext() if timeout_s is None else session.beside.timed():
+    with (
+        session.beside.at_rest(current_task(), is_done),
+        nullcontext() if timeout_s is None else session.beside.timed(),
+    ):
         return await drivers.ON_LOOP.wait(session, is_done, timeout_s)
 
 

@@ -40,6 +40,8 @@ def work_on(journal: Journal, clock: SimClock) -> bool:
         def is_done() -> bool:
             with suppress(Died):
                 worker.look(is_new=True)
+                if not any(each.is_open for each in list(engine.sessions.values())):
+                    clock.advance(60)  # for a run that waits for a moment, and whose process has died
                 with journal.reading() as reader:
                     return all(run.status is RunStatus.COMPLETED for run in reader.runs(Select()))
             return True

@@ -97,13 +97,13 @@ def test_a_node_is_a_mapping_with_an_id_and_one_kind() -> None:
     (several,) = one(python="f", fetch="x")
     assert several == "a node has one kind, and this one has python and fetch"
     (none,) = one()
-    assert none.startswith("the node has no kind (there are: approve, assert, branch, condition, ")
+    assert none.startswith("the node has no kind (there are: approve, assert, batch, branch, condition, ")
 
 
 def test_an_unknown_kind_is_told_with_what_was_perhaps_meant() -> None:
     assert one(fech="x") == ["there is no kind of node 'fech'; did you mean fetch?"]
     assert one(depend_on=[]) == ["'depend_on' is not known here; did you mean depends_on?"]
-    assert one(zzz="x")[0].startswith("there is no kind of node 'zzz' (there are: approve, assert, branch")
+    assert one(zzz="x")[0].startswith("there is no kind of node 'zzz' (there are: approve, assert, batch, branch")
     assert one(cases={}) == ["cases belongs to a switch node, and this node has no kind"]
     assert one(**{"with": {}}) == ["with belongs to a python node, and this node has no kind"]
 

@@ -82,7 +82,7 @@ def test_two_secrets_are_right_while_a_sender_changes_them() -> None:
 
 
 def test_a_request_is_a_run_of_what_is_found_in_it() -> None:
-    made = flow(lambda order, sender: (order["n"], sender), name="made")
+    made = flow(lambda order, sender: (order["n"], sender), name="made_by_order")
     hook = iron.webhook(
         "orders", secret=SECRET, flow=made, when="body.kind == 'placed'", key="body.id",
         data='{order: body.order, sender: headers."x-sender"}',
@@ -100,7 +100,7 @@ def test_a_request_is_a_run_of_what_is_found_in_it() -> None:
 
 @pytest.mark.parametrize("payload", [b"{", b"\xff", "[" * 100_000, "[]", {"kind": 1}])
 def test_what_does_not_fit_is_told(payload: Any) -> None:
-    made = flow(lambda n: n, name="made")
+    made = flow(lambda n: n, name="made_by_order")
     hook = iron.webhook("orders", secret=SECRET, flow=made)
     with pytest.raises(InputInvalid, match="webhook orders"):
         hook.deliver(payload)

@@ -51,7 +51,7 @@ class ConcurrentWork:
         self.n_paused = 0
         self.n_timed = 0
         self.tasks: set[Any] = set()
-        self._at_rest: set[Any] = set()
+        self._at_rest: dict[Any, Callable[[], bool]] = {}
         self._clock = clock
         self.delayed: list[Attempt] = []
         self.has_waited = False
@@ -134,17 +134,20 @@ class ConcurrentWork:
         task.add_done_callback(self.tasks.discard)
 
     @contextmanager
-    def at_rest(self, task: Any) -> Iterator[None]:
-        """Note that a task only awaits a wait of the flow or a child run. Called on the loop's thread only."""
-        self._at_rest.add(task)
+    def at_rest(self, task: Any, is_over: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Note that a task only awaits a wait of the flow or a child run, until `is_over`: then it is about to go on.
+
+        Called on the loop's thread only.
+        """
+        self._at_rest[task] = is_over
         try:
             yield
         finally:
-            self._at_rest.discard(task)
+            self._at_rest.pop(task, None)
 
     def tasks_at_work(self, of_flow: Any) -> Iterator[Any]:
         """Return the tasks of the flow, its own one among them, that await something else. Any thread may ask."""
-        at_rest = self._at_rest
+        at_rest = {task for task, is_over in self._at_rest.copy().items() if not is_over()}
         return (task for task in (of_flow, *self.tasks.copy()) if task not in at_rest)
 
     # -- attempts that are not due -------------------------------------------------------------------------------

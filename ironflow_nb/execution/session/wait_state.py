@@ -198,7 +198,7 @@ def is_waiting(session: Session) -> bool:
     if not all(child.is_finished() for child in beside if child not in branches):
         return False
     if session.loop is None:
-        is_blocked = len({*session.wakeups.threads, *session.waits.threads()}) + len(children) > len(branches)
+        is_blocked = len(session.wakeups.threads() | session.waits.threads()) + len(children) > len(branches)
     else:
         n_at_rest = len(session.waits) + len(children)
         is_blocked = session.beside.n_awaited <= n_at_rest and all(
@@ -211,7 +211,8 @@ def _is_blocked(task: Any) -> bool:
     """Return True if the task awaits other tasks, and nothing else; of what else it might await, nobody knows."""
     asyncio = sys.modules["asyncio"]
     awaited = getattr(task, "_fut_waiter", None)
-    return isinstance(awaited, asyncio.Task | asyncio.tasks._GatheringFuture)  # noqa: SLF001 -- there is no other name
+    kinds = asyncio.Task | asyncio.tasks._GatheringFuture  # noqa: SLF001 -- there is no other name
+    return isinstance(awaited, kinds) and not awaited.done()  # of one that is done, the task is about to go on
 
 
 def note_waiting(session: Session, now_s: float) -> float | None:

@@ -53,7 +53,7 @@ class Driver:
         """Drive the run until `is_done`; return False after `timeout_s`."""
         clock = session.access.clock
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        with session.wakeups.woken(self.wakeup(session)) as wakeup:
+        with session.wakeups.woken(self.wakeup(session), is_done) as wakeup:
             while True:
                 session.advance()
                 self._check(session)

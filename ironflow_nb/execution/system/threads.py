@@ -19,15 +19,17 @@ J = TypeVar("J")
 
 
 class Wakeups:
-    """The wakeups of the waits for one run. Any thread may set them; the lists have single atomic operations only.
-
-    `threads` are those that wait now, each as often as it does.
-    """
+    """The wakeups of the waits for one run. Any thread may set them; the lists have single atomic operations only."""
 
     def __init__(self, ident: Callable[[], int]) -> None:
         self._ident = ident
         self._waiting: list[Wakeup] = []
-        self.threads: list[int] = []
+        self._threads: list[tuple[int, Callable[[], bool]]] = []
+
+    def threads(self) -> set[int]:
+        """Return the threads that wait now; not those whose wait is over: they are about to go on."""
+        waiting = list(self._threads)
+        return {ident for ident, _ in waiting} - {ident for ident, is_over in waiting if is_over()}
 
     def wake(self) -> None:
         """Wake all waits, so that each looks again."""
@@ -40,15 +42,15 @@ class Wakeups:
             self.wake()
 
     @contextmanager
-    def woken(self, wakeup: W) -> Iterator[W]:
-        """Set the wakeup whenever something happens, inside of the block."""
-        ident = self._ident()
+    def woken(self, wakeup: W, is_over: Callable[[], bool] = lambda: False) -> Iterator[W]:
+        """Set the wakeup whenever something happens, inside of the block, in which the thread waits until `is_over`."""
+        waits = self._ident(), is_over
         self._waiting.append(wakeup)
-        self.threads.append(ident)
+        self._threads.append(waits)
         try:
             yield wakeup
         finally:
-            self.threads.remove(ident)
+            self._threads.remove(waits)
             self._waiting.remove(wakeup)
 
 
