@@ -351,3 +351,16 @@ def test_whatever_the_seed_workers_go_on_with_detached_runs(is_async: bool) -> N
         seed = f"{SEED} detached{' async' if is_async else ''} {number}"
         with uncollected():
             simulated(seed, is_async=is_async, is_detached=True)
+
+
+FOUND: dict[str, dict[str, Any]] = {
+    "11 undo async 44": {"is_async": True, "kinds": programs.UNDOING},
+    "11 people 443": {"kinds": programs.PEOPLE},
+    "23 detached async 16": {"is_async": True, "is_detached": True},
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_seeds_that_have_found_faults(seed: str) -> None:
+    with uncollected():
+        simulated(seed, **FOUND[seed])

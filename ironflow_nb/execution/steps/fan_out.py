@@ -167,7 +167,9 @@ class FanOut:
         """Queue the attempt for a worker."""
         with self.session.lock:
             self._attempt_of[attempt.promise] = attempt
-            if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
+            # Its failure stays the last word, and may be what the flow waits for. A later continuation of the run waits
+            # for what it has taken over from this one, whatever became of this map.
+            if self._is_failing and self._is_own(attempt):
                 self.session.give_back(attempt)
                 self.session.wakeups.wake()
                 return
@@ -233,8 +235,14 @@ class FanOut:
     def _begin_no_more(self) -> None:
         self._is_failing = True
         self._close_items()
-        while self._attempts:  # among them what was to be tried again
-            self.session.give_back(self._attempts.popleft())
+        own = [*filter(self._is_own, self._attempts)]
+        for attempt in own:  # among them what was to be tried again
+            self._attempts.remove(attempt)
+            self.session.give_back(attempt)
+
+    def _is_own(self, attempt: Attempt) -> bool:
+        """Return True if the attempt answers a call of this map, and none of a later continuation of the run."""
+        return attempt.continuation is self.context.continuation
 
     # -- performing ----------------------------------------------------------------------------------------------
 
