@@ -29,10 +29,15 @@ def engine_on(path: Path, **options: Any) -> Engine:
     return REGISTRY.adopt(Engine(SqliteJournal(path / "journal.db"), durability=Durability.PROCESS, **options))
 
 
+OF_OTHERS: list[threading.Thread] = []
+"""The threads that were there before: tests of processes that die leave some."""
+
+
 @pytest.fixture
 def parking(tmp_path: Path) -> Iterator[Engine]:
     """Return an engine that parks at once what waits."""
     BODIES.clear()
+    OF_OTHERS[:] = threading.enumerate()
     engine = engine_on(tmp_path, park_s=0.0)
     with REGISTRY.replaced(engine):
         yield engine
@@ -91,7 +96,7 @@ def is_parked(engine: Engine, run: Any) -> bool:
 
 
 def threads_of_flows() -> list[str]:
-    names = (thread.name for thread in threading.enumerate())
+    names = (thread.name for thread in threading.enumerate() if thread not in OF_OTHERS)
     return [name for name in names if name.startswith(("ironflow-run", "ironflow-branch"))]
 
 
