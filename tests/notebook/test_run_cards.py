@@ -174,6 +174,9 @@ def test_a_run_is_paused_resumed_and_cancelled_by_clicks(lab: Lab, front_end: Fr
     until(lambda: run.status is RunStatus.WAITING)
     front_end.send(do="cancel")
     until(lambda: run.status is RunStatus.CANCELLED)
+    assert [name for name in run.events()["type"] if name in {"RunPaused", "RunContinued", "RunCancelled"}] == [
+        "RunPaused", "RunContinued", "RunCancelled",
+    ]  # fmt: skip
 
 
 def test_questions_are_answered_and_signals_sent_and_what_does_not_fit_is_told(lab: Lab, front_end: FrontEnd) -> None:
