@@ -286,14 +286,19 @@ class Sweep:
             if session is not None and session.is_open:
                 self._follow(row, session)
                 looks_again |= _is_waiting(session)
-            elif self._has_ended(row.run_id):
+            elif self._has_ended(row, row.run_id):
+                row.session = None
                 with self._lock:
                     self._at_work.pop(row.number, None)
             else:
                 looks_again = True
         return looks_again
 
-    def _has_ended(self, run_id: RunId) -> bool:
+    def _has_ended(self, row: SweptRow, run_id: RunId) -> bool:
+        # What this process has committed of the end of a run need not be read again.
+        written = None if row.session is None else row.session.writer.row
+        if written is not None and written.status in ENDED:
+            return True
         try:
             return run_and_status(self._engine, run_id)[1] in ENDED
         except IronflowError:  # the journal can't be read any more: nothing can be followed in it
@@ -330,6 +335,7 @@ class Sweep:
 
     def _follow(self, row: SweptRow, session: Session) -> None:
         """Have this thread woken when this continuation of the run ends; one that was parked has several."""
+        row.session = session
         if row.followed is not session.completion:
             row.followed = session.completion
             with session.lock:

@@ -14,7 +14,7 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plain_text import counted
 from ironflow_nb.errors import InputInvalid
-from ironflow_nb.execution import FlowCall, RunRequest
+from ironflow_nb.execution import FlowCall, RunRequest, Session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +42,7 @@ class SweptRow:
         self.body = body
         self.run_id: RunId | None = None
         self.error: BaseException | None = None
+        self.session: Session | None = None
         self.followed: object = None
 
 
