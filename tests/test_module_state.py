@@ -37,6 +37,7 @@ STATE: Final = {
     "graphs.language.functions.EXTRA_FUNCTIONS": "the functions of the module enter themselves while it is imported",
     "graphs.nodes.processes.SUPERVISOR": "programs end with the process that began them",
     "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",
+    "values.class_codecs._CODECS": "a class of the process has one codec; a later one takes its place",
     "values.private_files._OPEN_JOURNALS": "closing a descriptor of a file drops all locks of the process on it",
     "values.classes._NOTES": "how unpickled functions and classes were read, for as long as they live",
 }

@@ -52,7 +52,7 @@ class NotGranted(IronflowError, PermissionError):
 
 
 class SecretMissing(IronflowError, LookupError):
-    """A secret that a graph names is not in its environment, keyring or prompt."""
+    """A secret is not there: its environment, keyring or prompt has none, or an argument comes from the journal."""
 
     secret: str | None = None
 

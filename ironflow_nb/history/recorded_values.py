@@ -115,6 +115,8 @@ def _preview_instance(tree: Mapping[str, Any]) -> str:
         return f"{name}.{value}"
     if tree[TAG] == "flag":
         return f"{name}({preview_tree(value)})"
+    if tree[TAG] == "codec":
+        return f"{name}(...)"
     return f"{name}({', '.join(f'{field}={preview_tree(item)}' for field, item in value.items())})"
 
 

@@ -6,8 +6,10 @@ see. A codec that can't prove its round trip passes the value on to the pickle.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -16,10 +18,11 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.identity import Digest, ValueId
 from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.values.argument_types import Secret
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, is_of_numpy, refusal
 from ironflow_nb.values.shared_parts import Extent, is_short_written_out
-from ironflow_nb.values.signed_pickles import Signer, has_numpy, pickled, stable_pickle, unpickled
+from ironflow_nb.values.signed_pickles import Signer, has_numpy, pickled, refuse_secret, stable_pickle, unpickled
 from ironflow_nb.values.stored_value import (
     ARROW,
     INLINE_LIMIT,
@@ -32,7 +35,18 @@ from ironflow_nb.values.stored_value import (
     value_id,
     value_of_parts,
 )
-from ironflow_nb.values.tagged import NOT_PLAIN, TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
+from ironflow_nb.values.tagged import (
+    NOT_PLAIN,
+    TAG,
+    Rules,
+    Tree,
+    is_plain,
+    tag,
+    tag_by_class,
+    tag_by_codec,
+    tag_secret,
+    untag,
+)
 from ironflow_nb.values.undisturbed import undisturbed
 
 JSON: Final = "json"
@@ -56,6 +70,7 @@ INPUT_LIMIT: Final = 1024 * 1024
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder()
 _TAG_TEXT: Final = b'"~"'
+_SECRET: Final = b'"~":"secret","v":'
 # These decode to equal values and can't be changed: the original is returned.
 _IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -67,6 +82,10 @@ class Untaggable(Exception):
 def _tag_other(value: object, rules: Rules) -> Tree:
     if isinstance(value, ONCE_ONLY):
         raise ValueNotStorable(refusal(value))
+    if isinstance(value, Secret):
+        return tag_secret(value, refuse_secret)
+    if (coded := tag_by_codec(value, rules)) is not None:
+        return coded
     tree = tag_by_class(value, rules)
     if tree is None or ("c" in tree and not is_findable(type(value))):
         raise Untaggable(class_name(type(value)))
@@ -135,21 +154,21 @@ class ValueCodec:
             return None
         return None
 
-    def _encode_tagged(self, value: object) -> StoredValue | None:
+    def _encode_tagged(self, value: object, rules: Callable[[], Rules] = store_rules) -> StoredValue | None:
         try:
-            return self._encode_tree(JSON, value, tag(value, store_rules()), untag)
+            return self._encode_tree(JSON, value, tag(value, rules()), untag)
         except (ValueNotStorable, FileUnreadable):
             raise
         except RecursionError:  # it is too deep, shares its parts too often, or contains itself
-            return self._encode_parts(value)
+            return self._encode_parts(value, rules)
         except Exception:  # noqa: BLE001 -- a user's class may raise anything; its round trip is not proven
             return None
 
-    def _encode_parts(self, value: object) -> StoredValue | None:
+    def _encode_parts(self, value: object, rules: Callable[[], Rules]) -> StoredValue | None:
         if type(value) not in {list, dict}:
             return None
         try:
-            return self._encode_tree(PARTS, value, tree_of_parts(value, store_rules()), value_of_parts)
+            return self._encode_tree(PARTS, value, tree_of_parts(value, rules()), value_of_parts)
         except Exception:  # noqa: BLE001 -- the pickle may take it
             return None
 
@@ -241,7 +260,8 @@ class ValueCodec:
         """Return the arguments of a call as stored values: large arguments first, the record of the call last.
 
         Arguments up to 4 kB are written into the record. Larger ones are values of their own. Of those above the
-        `limit`, which is 1 MB, and of those that no codec can encode, only the class name is stored.
+        `limit`, which is 1 MB, and of those that no codec can encode, only the class name is stored, and of a secret
+        its digest or the name of its environment variable.
         """
         try:
             content = _ENCODER.encode(arguments) if is_plain(arguments) else None
@@ -265,15 +285,28 @@ class ValueCodec:
     def _encode_input(self, value: object, limit: float) -> StoredValue | None:
         if _n_bytes(value) > limit:
             return None
+        stored = None
         try:
             stored = self.encode(value)
         except (ValueNotStorable, JournalError):  # no codec can encode it, or there is no key to sign it
-            return None
-        return stored if stored.size <= limit else None
+            with suppress(ValueNotStorable, FileUnreadable):  # unless it is for a secret in it
+                stored = self._encode_tagged(value, self._input_rules)
+        return stored if stored is not None and stored.size <= limit else None
+
+    def _input_rules(self) -> Rules:
+        return dataclasses.replace(store_rules(), other=self._tag_other_input)
+
+    def _tag_other_input(self, value: object, rules: Rules) -> Tree:
+        return tag_secret(value, self.digester.keyed) if isinstance(value, Secret) else _tag_other(value, rules)
 
 
 def _record_of_inputs(content: bytes) -> StoredValue:
     return StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")
+
+
+def has_lost_secret(stored: StoredValue) -> bool:
+    """Return True if an argument has a secret that no other process knows: one without an environment variable."""
+    return stored.codec in {INPUTS, JSON, PARTS} and _SECRET in (stored.content or b"")
 
 
 def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], dict[str, str]]:

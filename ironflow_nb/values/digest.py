@@ -27,10 +27,21 @@ import msgspec
 
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name
 from ironflow_nb.errors import ValueNotStorable
-from ironflow_nb.values.argument_types import Resource
+from ironflow_nb.values.argument_types import Resource, Secret
 from ironflow_nb.values.classes import CodeKnowledge, adds_only_attributes, attributes, class_name
 from ironflow_nb.values.shared_parts import Extent, Numbering
-from ironflow_nb.values.tagged import NOT_PLAIN, TAG, Rules, Tree, is_made_of_parts, is_plain, tag, tag_by_class
+from ironflow_nb.values.tagged import (
+    NOT_PLAIN,
+    TAG,
+    Rules,
+    Tree,
+    is_made_of_parts,
+    is_plain,
+    tag,
+    tag_by_class,
+    tag_by_codec,
+    tag_secret,
+)
 from ironflow_nb.values.undisturbed import is_disturbance, undisturbed
 
 
@@ -97,11 +108,17 @@ class Digested(NamedTuple):
 
 
 class Digester:
-    """Digests values for one process, with this process's provenance of objects and its knowledge of code."""
+    """Digests values for one process, with this process's provenance of objects and its knowledge of code.
 
-    def __init__(self, provenance: Provenance, code: CodeKnowledge) -> None:
+    `keyed` digests the texts of secrets. Without it a secret has no digest.
+    """
+
+    def __init__(
+        self, provenance: Provenance, code: CodeKnowledge, keyed: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.provenance = provenance
         self.code = code
+        self.keyed = keyed or _refuse_secret
 
     def digest(self, value: object) -> Digested:
         """Return the digest of the value.
@@ -176,8 +193,12 @@ class _Walk:
         kind = type(value)
         if isinstance(value, Resource):
             return {TAG: "resource", "c": class_name(type(value.wrapped))}
+        if isinstance(value, Secret):
+            return tag_secret(value, self.digester.keyed)
         if _is_executor(value):
             return {TAG: "resource", "c": "concurrent.futures.Executor"}  # where bodies run changes no result
+        if (coded := tag_by_codec(value, self.rules)) is not None:
+            return coded
         if hasattr(kind, "__ironflow_digest__"):
             return {TAG: "own", "c": class_name(kind), "v": undisturbed(_own_digest, value)}
         if isinstance(value, ONCE_ONLY):
@@ -336,17 +357,28 @@ def refusal(value: object) -> str:
     return f"{what} ({kind}) can't be recorded: the first run would use it up; {instead} instead"
 
 
+def _refuse_secret(_text: bytes) -> bytes:
+    raise ValueNotStorable("a secret is no part of code; pass it to the step as an argument")
+
+
 def _sorted_pairs(pairs: list[list[Tree]]) -> list[list[Tree]]:
     return sorted(pairs, key=CANONICAL.encode)
 
 
 def _wrapped(value: Any) -> Any:
-    """Return the function inside of a step, a flow or an `lru_cache`, else None.
+    """Return the function inside of a step, a flow, a descriptor of a class or an `lru_cache`, else None.
 
     A cell that runs again makes new objects around the same function.
     """
-    if isinstance(value, functools._lru_cache_wrapper):
-        return value.__wrapped__
+    match value:
+        case functools._lru_cache_wrapper():
+            return value.__wrapped__
+        case property():
+            return value.fget, value.fset, value.fdel
+        case classmethod() | staticmethod():
+            return value.__func__
+        case functools.cached_property():
+            return value.func
     return getattr(value, "fn", None) if hasattr(type(value), "__ironflow_definition__") else None
 
 

@@ -25,7 +25,8 @@ from enum import Enum, Flag
 from typing import Any, Final
 
 from ironflow_nb.errors import ValueUnreadable
-from ironflow_nb.values.argument_types import File
+from ironflow_nb.values.argument_types import File, Secret
+from ironflow_nb.values.class_codecs import decoded, encoded
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
 from ironflow_nb.values.shared_parts import REPEATS, share_too_often
 
@@ -158,6 +159,17 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
     if root == "numpy" and root in sys.modules and isinstance(value, sys.modules["numpy"].generic):
         return _tag_numpy_scalar(value)
     return {TAG: "uuid", "v": value.hex} if root == "uuid" and kind.__name__ == "UUID" else None
+
+
+def tag_secret(secret: Secret, keyed: Callable[[bytes], bytes]) -> Tree:
+    """Return the tagged form of a secret: its environment variable, or else a digest of its text."""
+    return {TAG: "secret"} | ({"v": secret.digest(keyed)} if secret.variable is None else {"env": secret.variable})
+
+
+def tag_by_codec(value: object, rules: Rules) -> Tree | None:
+    """Return the tagged form of a value of a class with a codec; else None."""
+    found = encoded(value)
+    return None if found is None else {TAG: "codec", "c": found[0], "v": rules.part(found[1], rules)}
 
 
 def is_made_of_parts(value: Any) -> bool:
@@ -453,4 +465,6 @@ _UNTAGGERS: Final[dict[str, Callable[[dict[str, Tree]], Any]]] = {
     "enum": _untag_enum,
     "flag": _untag_flag,
     "data": _untag_dataclass,
+    "codec": lambda tree: decoded(tree["c"], _untag(tree["v"])),
+    "secret": lambda tree: Secret.from_env(tree["env"]) if "env" in tree else Secret.recorded(tree["v"]),
 }

@@ -99,6 +99,7 @@ VALUES = {
     "class method": "Scale.unit", "static method": "Scale.twice", "unbound": "Scale.apply", "class": "Scale",
     "registered": "registered", "wrapped": "wrapped", "mutual": "pair()",
     "cached": "functools.lru_cache(helper)", "step": "a_step",
+    "property": "property(helper)", "class method object": "classmethod(helper)",
     "in a list": "[double, {'f': helper}]", "in an object": "Data(double)",
     "local dataclass": "classes(3)[0]", "local attrs": "classes(3)[1]", "local class": "classes(3)[2]",
     "of a local dataclass": "classes(3)[0](1)", "of a local attrs": "classes(3)[1](1)",
@@ -150,6 +151,8 @@ CHANGED = {
         "in an object",
         "cached",
         "step",
+        "property",
+        "class method object",
         "registered",
         "wrapped",
         "in an array",
@@ -170,6 +173,14 @@ def test_an_edit_changes_what_it_reaches(edit: str) -> None:
     static = {"static method"} if edit == "twice" else set()
     of_class = set() if edit in {"default", "other of the pair", "data"} else OF_CLASS
     assert changed == CHANGED.get(edit, set()) | of_class | static
+
+
+def test_each_function_of_a_property_identifies_it() -> None:
+    space = cells()
+    one, two = space["helper"], space["double"]
+    made = [property(one), property(two), property(one, two), property(one, None, two), functools.cached_property(one)]
+    assert len({digest(each).digest for each in made}) == 5
+    assert not [each for each in made if digest(each).opaque]
 
 
 def test_what_a_function_is_bound_to_identifies() -> None:

@@ -34,7 +34,8 @@ def entropy(n: int) -> bytes:
 
 def new_values() -> ValueCodec:
     """Return codecs as those of another process would be: they know nothing of where objects came from."""
-    return ValueCodec(Digester(Provenance(entropy), CODE), Signer(entropy))
+    signer = Signer(entropy)
+    return ValueCodec(Digester(Provenance(entropy), CODE, signer.digest_of_secret), signer)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -134,8 +134,8 @@ class JournalAccess:
         self.entropy = entropy
         self.threads = threads
         self.lease: Lease = new_lease(clock.now(), entropy(8))
-        self.digester = Digester(Provenance(entropy), CODE)
         self.signer = Signer(entropy)
+        self.digester = Digester(Provenance(entropy), CODE, self.signer.digest_of_secret)
         self.values = ValueCodec(self.digester, self.signer)
         self.defined: set[Digest] = set()
         self.background_errors = BackgroundErrors()

@@ -47,7 +47,7 @@ from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, notebook_path, say
 from ironflow_nb.journal.ports import CallKey, Durability, QueueSelect, Reader, Select
-from ironflow_nb.values.codecs import input_references
+from ironflow_nb.values.codecs import has_lost_secret, input_references
 from ironflow_nb.values.stored_value import StoredValue
 
 _ATTEMPTS: Final = 5
@@ -313,7 +313,7 @@ def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredV
     """Return the arguments of a call that another process is to make, whatever their size.
 
     Raises:
-        InputsNotStored: nothing stores one of them.
+        InputsNotStored: nothing stores one of them, or one has a secret.
     """
     inputs = storage.store_inputs(request.arguments, limit=math.inf)
     lost = input_references(inputs[-1])[2]
@@ -323,6 +323,12 @@ def _inputs_for_others(storage: RunStorage, request: RunRequest) -> list[StoredV
             "it here, or pass what they are made from",
             run_id="",
             arguments=[*lost],
+        )
+    if any(map(has_lost_secret, inputs)):
+        raise InputsNotStored(
+            f"an argument of {request.name} has a secret, and its text is not in the journal, so no worker gets "
+            'it; pass iron.Secret.from_env("NAME"), which a worker reads for itself',
+            run_id="",
         )
     return inputs
 
