@@ -64,9 +64,11 @@ from .handles.breaker import Breaker as Breaker
 from .handles.comparison import compare as compare
 from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
+from .handles.portable_runs import copy as copy
 from .handles.portable_runs import export as export
 from .handles.portable_runs import import_ as import_
 from .handles.run import Run as Run
+from .handles.run import current_run as current_run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
 from .handles.run_replay import ReplayResult as ReplayResult
@@ -97,4 +99,6 @@ from .retention.verification import verify as verify
 from .triggers.emission import emit as emit
 from .triggers.schedule import schedules as schedules
 from .values.argument_types import File as File
+from .values.argument_types import Secret as Secret
 from .values.argument_types import resource as resource
+from .values.class_codecs import codec as codec

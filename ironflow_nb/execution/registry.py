@@ -25,6 +25,7 @@ from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.background import PARK_S
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.system.system import Clock, SystemThreads
 from ironflow_nb.journal.ports import Durability, Journal, QueueItem
 
@@ -108,6 +109,10 @@ class Registry:
         if self._engine is None:
             self._engine = make_engine(None)
         return self._engine
+
+    def engine_of(self, access: JournalAccess) -> Engine:
+        """Return the engine of this process that works on the journal of a run, whatever engine is current."""
+        return next(each for each in list(self._engines) if each.access is access)
 
     def use(self, engine: Engine) -> None:
         """Make the engine the default one; the one before is closed."""

@@ -11,8 +11,8 @@ from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.errors import JournalError, RunFinished
-from ironflow_nb.execution import REGISTRY, Engine, Session, StopRequest, is_edited, send_signal
+from ironflow_nb.errors import JournalError, NotInRun, RunFinished
+from ironflow_nb.execution import REGISTRY, SCOPE, Engine, Session, StopRequest, is_edited, send_signal
 from ironflow_nb.handles.forks import begin_fork, copy_for_fork
 from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_run import RecordedRun
@@ -360,6 +360,22 @@ def _set_result(answer: Future[T], ask: Callable[[], T]) -> None:
         answer.set_result(ask())
     except BaseException as error:  # noqa: BLE001 -- the awaiting code gets every exception
         answer.set_exception(error)
+
+
+def current_run() -> Run[Any]:
+    """Return the run of the calling code: in a flow, in its branches and tasks, and in the bodies of its steps.
+
+    Raises:
+        NotInRun: the code is in no run, or in the body of a step that an executor performs in another process.
+    """
+    scope = SCOPE.get()
+    if scope is None or scope.is_in_worker:
+        where = "outside of every run" if scope is None else "in a worker of an executor, which has nothing of its run"
+        raise NotInRun(
+            f"iron.current_run() was called {where}; call it in a flow or step, and pass on what it returns",
+            name="current_run",
+        )
+    return Run(REGISTRY.engine_of(scope.access), scope.run_id, scope.session)
 
 
 def get_run(run_id: str) -> Run[Any]:

@@ -18,13 +18,15 @@ from ironflow_nb.core.wait_rules import read_payload
 from ironflow_nb.diagnosis.doctor import doctor
 from ironflow_nb.durable_cells.listing import cells
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution import REGISTRY
+from ironflow_nb.execution import REGISTRY, frontend
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.handles.open_questions import answer_typed, waiting
 from ironflow_nb.handles.questions import YES_OR_NO
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.trust import trust
 from ironflow_nb.history import frames
+from ironflow_nb.history.sql_query import sql
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.matcher import Matcher, matches
 from ironflow_nb.triggers.emission import emit
@@ -66,18 +68,25 @@ class IronflowMagics(Magics):
         %ironflow answer RUN VALUE [--step STEP]      answer one: yes, 3, a text, JSON, a variable run.answer(VALUE)
         %ironflow signal RUN NAME [PAYLOAD] [--id ID]   send a signal, with JSON or a text         run.signal(NAME)
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
+        %ironflow cancel [RUN]                        stop it for good                             run.cancel()
+        %ironflow pause [RUN]                         stop it until it is resumed                  run.pause()
+        %ironflow fork [RUN] [POSITION]               a new run that goes on from a moment of it   run.fork(POSITION)
+        %ironflow attach [RUN]                        follow it in the output of this cell         run
+        %ironflow diagram [RUN | FLOW]                the picture of a run, or of a flow           run.diagram()
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
         %ironflow schedules [NAME] [--pause | --resume | --remove]   schedules as a DataFrame      iron.schedules()
         %ironflow emit EVENT [DATA] [--key KEY]       an event, which starts flows                 iron.emit(EVENT)
+        %ironflow sql QUERY                           a query over the tables of the journal       iron.sql(QUERY)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
         %ironflow doctor                              check the journal and its environment     iron.doctor()
+        %ironflow trust [PATH]                        accept what another user wrote               iron.trust(PATH)
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
         RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run. DATA is
         JSON in single quotes, or a variable.
         """
         try:
-            words = shlex.split(line)
+            words = ["sql", line.split(None, 1)[1]] if line.startswith("sql ") else shlex.split(line)
         except ValueError as error:
             raise UsageError(f"%ironflow: {error}") from None
         if not words:
@@ -164,6 +173,47 @@ def _events(magics: IronflowMagics, words: list[str]) -> Any:
 
 def _resume(magics: IronflowMagics, words: list[str]) -> Any:
     return _parse_run(magics, "resume", words).resume()
+
+
+def _cancel(magics: IronflowMagics, words: list[str]) -> Any:
+    return _parse_run(magics, "cancel", words).cancel()
+
+
+def _pause(magics: IronflowMagics, words: list[str]) -> Any:
+    return _parse_run(magics, "pause", words).pause()
+
+
+def _fork(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = _run_parser("fork")
+    parser.add_argument("position", nargs="?", type=int)
+    given = parser.parse_args(words)
+    return magics.find_run(given.run).fork(given.position)
+
+
+def _attach(magics: IronflowMagics, words: list[str]) -> Any:
+    run, notebook = _parse_run(magics, "attach", words), frontend()
+    if notebook is None:
+        return run
+    notebook.began(REGISTRY.engine(), run.id)
+    return None
+
+
+def _diagram(magics: IronflowMagics, words: list[str]) -> Any:
+    name = _run_parser("diagram").parse_args(words).run
+    held: Any = None if name is None or magics.shell is None else magics.shell.user_ns.get(name)
+    return held.diagram() if hasattr(held, "diagram") else magics.find_run(name).diagram()
+
+
+def _sql(_magics: IronflowMagics, words: list[str]) -> Any:
+    if not words:
+        raise UsageError("%ironflow sql: write a query, such as %ironflow sql SELECT name, status FROM runs")
+    return sql(words[0])
+
+
+def _trust(_magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow trust")
+    parser.add_argument("path", nargs="?")
+    return trust(parser.parse_args(words).path)
 
 
 def _debug(magics: IronflowMagics, words: list[str]) -> Any:
@@ -279,13 +329,26 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "answer": _answer,
     "signal": _signal,
     "resume": _resume,
+    "cancel": _cancel,
+    "pause": _pause,
+    "fork": _fork,
+    "attach": _attach,
+    "diagram": _diagram,
     "debug": _debug,
     "schedules": _schedules,
     "emit": _emit,
+    "sql": _sql,
     "cells": _cells,
     "doctor": _doctor,
+    "trust": _trust,
     "use": _use,
 }
+
+
+_OF_A_RUN: Final = frozenset(
+    {"show", "steps", "events", "resume", "cancel", "pause", "fork", "attach", "diagram", "debug", "signal"}
+)
+"""The verbs whose first word is a run."""
 
 
 def complete(line: str) -> list[str]:
@@ -296,7 +359,7 @@ def complete(line: str) -> list[str]:
     try:
         if words[1] == "answer":
             return _answer_completions(words[2:-1] if not line.endswith(" ") else words[2:])
-        if words[1] in {"show", "steps", "events", "resume", "debug", "signal"}:
+        if words[1] in _OF_A_RUN:
             with REGISTRY.engine().reading() as reader:
                 # A foreign journal can have any text as an id, and Tab must not write it into a cell.
                 return [row.run_id for row in reader.runs(Select(limit=20)) if row.run_id.isalnum()]

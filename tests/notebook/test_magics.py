@@ -99,7 +99,7 @@ def test_steps_and_events_are_frames_of_one_run(ready: Shell) -> None:
     assert ready.fine("%ironflow events").value["type"].iloc[-1] == "RunInterrupted"
 
 
-@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume", "cancel", "pause", "attach", "diagram"])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -113,7 +113,7 @@ def test_a_run_that_can_not_be_found_is_refused(ready: Shell, verb: str, words: 
     assert message in ready.run(f"%ironflow {verb} {words}").refused()
 
 
-@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume", "cancel", "pause", "attach", "diagram"])
 def test_an_ambiguous_prefix_lists_the_runs(ready: Shell, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([0xAA0 << 52, 0xAA1 << 52])
     ledger = iron.engine().access
@@ -130,7 +130,7 @@ def test_steps_refuses_a_status_that_is_none(ready: Shell) -> None:
     assert "status must be one of pending, running" in ready.run("%ironflow steps --status green").refused()
 
 
-@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume", "cancel", "pause", "attach", "diagram"])
 def test_without_a_journal_there_are_no_runs(shell: Shell, verb: str) -> None:
     shell.fine("%load_ext ironflow_nb")
     assert f"there are no runs in {Path.cwd()}" in shell.run(f"%ironflow {verb}").refused()
@@ -161,6 +161,47 @@ REGISTRY._definitions.clear()
     ready.fine("REGISTRY._definitions.update(known)")
     assert "%ironflow resume: run" in text
     assert "is of flow main, which is not defined here; run the cell" in text
+
+
+# -- what is done to runs, and the rest ----------------------------------------------------------------------------
+
+
+def test_cancel_and_pause_are_those_of_the_run(ready: Shell) -> None:
+    newest, older = ids(ready)
+    assert ready.fine("%ironflow cancel").value.id == newest
+    assert iron.get_run(newest).status == "cancelled"
+    assert "is completed" in ready.run(f"%ironflow pause {older}").refused()
+
+
+def test_fork_goes_on_from_a_moment(ready: Shell) -> None:
+    forked = ready.fine("%ironflow fork done").value
+    assert forked.result(20) == 3
+    position = iron.events(run=ids(ready)[-1])["position"].iloc[2]
+    assert ready.fine(f"%ironflow fork done {position}").value.result(20) == 3
+    assert "invalid int value: 'first'" in ready.run("%ironflow fork done first").refused()
+
+
+def test_diagram_is_that_of_a_run_or_of_a_flow(ready: Shell) -> None:
+    of_flow = ready.fine("%ironflow diagram main").value
+    of_run = ready.fine("%ironflow diagram done").value
+    assert type(of_flow) is type(of_run)
+    assert "work" in str(of_flow)
+
+
+def test_attach_shows_the_run_in_this_cell(ready: Shell) -> None:
+    shown = ready.fine("%ironflow attach done")
+    assert shown.value is None
+    assert [bundle for bundle in shown.bundles if "image/svg+xml" in bundle]
+
+
+def test_sql_takes_the_rest_of_the_line(ready: Shell) -> None:
+    query = "SELECT name, count(*) AS n FROM runs WHERE status = 'completed' AND name LIKE '%ain' GROUP BY name"
+    assert ready.fine(f"%ironflow sql {query}").value.equals(iron.sql(query))
+    assert "write a query" in ready.run("%ironflow sql").refused()
+
+
+def test_trust_is_that_of_the_module(ready: Shell) -> None:
+    assert ready.fine("%ironflow trust").value == iron.trust()
 
 
 # -- doctor ------------------------------------------------------------------------------------------------------
