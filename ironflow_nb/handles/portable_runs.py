@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ironflow_nb.core.option_values import a_path
-from ironflow_nb.execution import REGISTRY, Engine, watch
+from ironflow_nb.execution import REGISTRY, Engine, make_engine, watch
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.trust import trust
 from ironflow_nb.history.lookup import resolve_run
@@ -39,6 +40,27 @@ def export(run: Run[Any] | str, path: str | os.PathLike[str], *, engine: Engine 
     target = Path(a_path(path)).expanduser().absolute()
     export_run(engine, found.run_id, target)
     return target
+
+
+def copy(run: Run[Any] | str, to: str | os.PathLike[str] | Engine, *, engine: Engine | None = None) -> Run[Any]:
+    """Copy a run, as it is at this moment, into another journal, and return it there.
+
+    It is what `export` and `import_` do, without a file to keep. The run itself stays as it is; let only one of both go
+    on.
+
+    Args:
+        run: a run of a flow or graph, or its id.
+        to: the other journal: an engine, or the path of its file.
+        engine: the journal of the run, if it is given by its id; by default the current one.
+
+    Raises:
+        RunNotFound, AmbiguousRun: no run or several have that id.
+        JournalConflict: the run is in the other journal already, was deleted there, or another one has its key.
+        ValueError: it is a child, which goes with its parent, or no run of a flow or graph.
+    """
+    target = to if isinstance(to, Engine) else make_engine(to)
+    with TemporaryDirectory(prefix="ironflow-copy-") as folder:
+        return import_(export(run, Path(folder) / "run.ironflow", engine=engine), engine=target)
 
 
 def import_(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Run[Any]:

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,7 +19,7 @@ from ironflow_nb.handles.report_context import installed_versions, origin_run, s
 from ironflow_nb.handles.run_picture import picture_of
 from ironflow_nb.history import frames
 from ironflow_nb.history.recorded_values import preview
-from ironflow_nb.values.private_files import new_file, publish
+from ironflow_nb.values.private_files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,16 +119,10 @@ def _drawn(picture: Picture) -> str:
 def _publish(target: Path, content: bytes) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{id(content):x}.tmp")
-    try:
-        with new_file(temporary) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # before it has its name: what has this name is whole
-        publish(temporary, target)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with whole_file(target) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # before it has its name: what has this name is whole
 
 
 def report_of(run: RecordedRun) -> RunReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from ironflow_nb.journal.table import json_list
 from ironflow_nb.retention.run_outlines import DELETABLE, Outlines
 from ironflow_nb.retention.run_rows import RunOutline
 from ironflow_nb.retention.unused_values import ValueReferences, files_of, ids_in
-from ironflow_nb.values.private_files import make_folder, new_file, publish
+from ironflow_nb.values.private_files import whole_file
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 
 APPLICATION_ID: Final = 0x49524558  # "IREX"
@@ -105,18 +105,12 @@ def export_run(engine: Engine, run_id: RunId, target: Path) -> None:
         outlines = Outlines(reader)
         _refuse(outlines.runs[run_id])
         tables = _tables(engine, reader, _wanted(outlines, run_id))
-    temporary = target.with_name(f".{target.name}.{person().partition('@')[0]}.{id(target):x}.tmp")
     with translated(target):
         try:
-            make_folder(target.parent)
-            new_file(temporary).close()
-            _write(temporary, run_id, tables, exported_at=engine.clock.now())
-            publish(temporary, target)
+            with whole_file(target) as temporary:
+                _write(temporary, run_id, tables, exported_at=engine.clock.now())
         except OSError as error:
             raise JournalError(f"the run can't be exported to {target}: {error}", path=target) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def _refuse(run: RunOutline) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 from weakref import WeakValueDictionary
@@ -70,6 +72,49 @@ def _rename_to_free_path(temporary: Path, path: Path) -> None:
     if os.name != "nt" and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary.rename(path)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a new hidden file beside `path`, which gets that name at the end, when it is whole; `path` must be free.
+
+    Hidden files of this name that dead processes have left are removed.
+
+    Raises:
+        FileExistsError: the path is taken.
+        OSError: a file can't be made or moved.
+    """
+    make_folder(path.parent)
+    for left in path.parent.glob(".*.tmp"):
+        if _is_abandoned(left, path):
+            with suppress(OSError):
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{_machine()}.{id(path):x}.tmp")
+    try:
+        new_file(temporary).close()
+        yield temporary
+        publish(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_abandoned(file: Path, path: Path) -> bool:
+    """Return True if the hidden file was to become `path`, and the process that wrote it on this machine has ended."""
+    found = re.fullmatch(r"\.(?P<name>.+)\.(?P<pid>\d+)@(?P<machine>.*)\.[0-9a-f]+\.tmp", file.name)
+    if found is None or (found["name"], found["machine"]) != (path.name, _machine()) or os.name != "posix":
+        return False  # on Windows the question would end the process
+    try:
+        os.kill(int(found["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _machine() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else ""
 
 
 def others_may_read(path: Path) -> bool:

@@ -150,6 +150,23 @@ def test_what_a_dead_process_has_left_can_be_exported_and_goes_on(tmp_path: Path
     assert commit > 5
 
 
+@pytest.mark.parametrize("is_path", [True, False])
+def test_a_run_is_copied_without_a_file_to_keep(tmp_path: Path, is_path: bool) -> None:
+    other = tmp_path / "there" / "journal.db"
+    BROKEN.append(True)
+    with iron.open(tmp_path / "here" / "journal.db", durability="process"):
+        run = in_flight.start(3).wait(60)
+        copied = iron.copy(run.id, other if is_path else iron.open(other))
+        BROKEN.clear()
+        n_performed = len(PERFORMED)
+        assert copied.id == run.id
+        assert copied.resume().result(60) == expected("def")
+        assert PERFORMED[n_performed:] == ["breaks"]
+        assert run.status == "failed"
+    copied._engine.close()
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".ironflow", ".tmp"}]
+
+
 def test_a_run_that_waits_goes_on_with_its_signal(tmp_path: Path) -> None:
     @flow
     def patient() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalReadOnly
-from ironflow_nb.values.private_files import publish
+from ironflow_nb.values.private_files import publish, whole_file
 from ironflow_nb.values.value_files import ValueFiles
 
 
@@ -76,3 +78,35 @@ def test_a_value_file_that_can_not_be_replaced_while_somebody_reads_it_is_as_goo
         with pytest.raises(JournalReadOnly):
             files.write(value_id, b"content")
     assert len(list(files.path(value_id).parent.iterdir())) == is_written
+
+
+def test_a_whole_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "new" / "key") as temporary:
+        temporary.write_text("half")
+        assert [temporary] == list(tmp_path.rglob("*key*"))
+        temporary.write_text("whole")
+    assert [path.read_text() for path in tmp_path.rglob("*key*")] == ["whole"]
+    with pytest.raises(FileExistsError), whole_file(tmp_path / "new" / "key") as temporary:
+        temporary.write_text("another")
+    with pytest.raises(ConnectionError), whole_file(tmp_path / "new" / "other") as temporary:
+        raise ConnectionError
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process can be asked for")
+def test_what_a_dead_process_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    machine = os.uname().nodename
+    left = tmp_path / f".key.{dead.pid}@{machine}.1f.tmp"
+    kept = [
+        tmp_path / f".key.{os.getpid()}@{machine}.1f.tmp",
+        tmp_path / f".key.{dead.pid}@another.1f.tmp",
+        tmp_path / f".other.{dead.pid}@{machine}.1f.tmp",
+        tmp_path / ".key.tmp",
+    ]
+    for path in (left, *kept):
+        path.touch()
+    with whole_file(tmp_path / "key"):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "key"])
