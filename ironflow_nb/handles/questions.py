@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ironflow_nb.core.plain_text import plain
-from ironflow_nb.handles.schema_validator import schema_validator
+from ironflow_nb.handles.schema_validator import mismatches
 
 _SHOWN_LINES: Final = 12
 _SHOWN_CHARACTERS: Final = 200
@@ -367,6 +367,6 @@ def _plain_scalar(value: Any) -> Any:
 
 def _mistakes(schema: Mapping[str, Any], value: Any) -> Iterable[str]:
     """Yield what does not fit the schema, with the place."""
-    for error in schema_validator(dict(schema), value).iter_errors(value):
-        place = ".".join(map(str, error.instance_path))
-        yield f"{place}: {error.message}" if place else error.message
+    for path, message in mismatches(dict(schema), value):
+        place = ".".join(map(str, path))
+        yield f"{place}: {message}" if place else message

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from ironflow_nb.graphs.compiler.compiler_findings import format_path
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import coerce_deep, describe
-from ironflow_nb.handles.schema_validator import schema_validator
+from ironflow_nb.handles.schema_validator import mismatches
 
 MOST_ERRORS: Final = 100
 
@@ -18,10 +19,8 @@ def _validate(options: Options, context: NodeContext) -> dict[str, Any]:
     try:
         Budget().measure(list(options.values()))  # before anything writes out a value that occurs many times
         value, schema = coerce_deep(options["value"]), coerce_deep(options["schema"])
-        for error in schema_validator(schema, value, mask="the value").iter_errors(value):
-            errors.append({"path": format_path(tuple(error.instance_path)), "message": error.message})
-            if len(errors) == MOST_ERRORS:
-                break
+        for path, message in islice(mismatches(schema, value, mask="the value"), MOST_ERRORS):
+            errors.append({"path": format_path(path), "message": message})
     except (TypeError, ValueError, RecursionError) as error:
         what = "nested too deep" if isinstance(error, RecursionError) else error
         raise failure(context, f"{describe(options['value'])} can't be checked: {what}") from None
