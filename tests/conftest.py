@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
 import os
 import signal
 import sqlite3
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -33,15 +33,18 @@ SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Pytest makes a tree of each module of the package that is imported, which Python 3.11 bears in one thread at a time.
-# The engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
-for module in (
-    "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
-    "execution.steps.event_loop", "flows.approvals", "flows.flow_definition", "handles.run_picture",
-    "history.history_frame", "history.pictured_frame", "history.run_log", "history.telemetry_frames",
-    "telemetry.run_telemetry", "views.run_view",
-):  # fmt: skip
-    importlib.import_module(f"ironflow_nb.{module}")
+_PARSING = threading.RLock()
+PARSE: Final = ast.parse
+
+
+def _parse_alone(*given: Any, **options: Any) -> Any:
+    with _PARSING:
+        return PARSE(*given, **options)
+
+
+# Python 3.11 bears the making of a tree in one thread at a time. Pytest makes one of each module that a test imports,
+# and the engine, on threads of its own, of the sources of flows.
+ast.parse = _parse_alone  # type: ignore[assignment]
 
 # How long one example takes says more about what else the machine does than about the code.
 settings.register_profile("ironflow", deadline=None)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ironflow_nb.code_identity.syntax import parse
+from tests.conftest import PARSE
 
 TEXT = "\n".join(f"def f{n}(a, b=[1, 2, {n}]):\n    return [x + (y, a) for x in b]\n" for n in range(60))
 
@@ -32,7 +33,8 @@ def test_what_is_no_python_is_refused_at_once() -> None:
         parse("def")
 
 
-def test_many_threads_parse_side_by_side() -> None:
+def test_many_threads_parse_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ast, "parse", PARSE)
     troubles: list[BaseException] = []
 
     class Slow:
