@@ -15,15 +15,17 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
+from ironflow_nb.values.argument_types import Secret
 from ironflow_nb.values.classes import FORMER_MODULES, is_findable, with_note
 from ironflow_nb.values.digest import is_of_numpy
-from ironflow_nb.values.private_files import make_folder, new_file, publish
+from ironflow_nb.values.private_files import whole_file
 
 if TYPE_CHECKING:
     import pickle
 
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
+DIGEST_BYTES: Final = 20
 _ROUNDS: Final = 4
 KEY_VARIABLE: Final = "IRONFLOW_KEY"
 _DANGERS: Final = {
@@ -57,6 +59,8 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, Secret) and obj.variable is None:
+                refuse_secret(b"")
             if isinstance(obj, MethodType) and getattr(obj.__self__, getattr(obj, "__name__", ""), None) == obj:
                 return getattr, (obj.__self__, obj.__name__)
             is_code = isinstance(obj, FunctionType | type)
@@ -70,6 +74,18 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
     buffer = io.BytesIO() if limit == math.inf else _BoundedBuffer(limit)
     Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
+
+
+def refuse_secret(_text: bytes) -> bytes:
+    """Raise the error about a secret in a value that is to be read back.
+
+    Raises:
+        ValueNotStorable: always.
+    """
+    raise ValueNotStorable(
+        "an iron.Secret can't be stored, for the journal never has its text; leave it out, store what it was used for, "
+        'or make it with iron.Secret.from_env("NAME")'
+    )
 
 
 def _goes_by_name(code: Any) -> bool:
@@ -162,6 +178,10 @@ class Signer:
             # Always the first: of two threads that append at once, both sign with the same key.
             return _mac(self._process_keys[0], codec, content)
 
+    def digest_of_secret(self, text: bytes) -> bytes:
+        """Return the digest that stands for the text of a secret; without a key it is one of this process only."""
+        return self.sign_for_process("secret", text)[:DIGEST_BYTES]
+
     def is_own(self, codec: str, content: bytes, mac: bytes | None) -> bool:
         """Return True if this user signed the value."""
         keys = self._process_keys[:1]
@@ -212,18 +232,11 @@ def _read_key(path: Path) -> bytes | None:
 
 def _create_key(path: Path, key: bytes) -> bytes:
     """Write the key unless there is one, and return the key in the file: two first processes agree on one key."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(key):x}.tmp")
     try:
-        make_folder(path.parent)
-        try:
-            with new_file(temporary) as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):  # another process was first
-                publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with suppress(FileExistsError), whole_file(path) as temporary, temporary.open("wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise JournalError(
             f"the signing key {path} can't be written: {error}; set {KEY_VARIABLE} to a secret text of your own"

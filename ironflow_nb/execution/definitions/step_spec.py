@@ -26,7 +26,7 @@ from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
 from ironflow_nb.core.time_limits import NO_LIMITS, time_limits
 from ironflow_nb.errors import DefinitionError, DuplicateName, StepTimeout
-from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
+from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters, undo_parameters
 from ironflow_nb.journal.ports import StoredDefinition
 
 KeyFunction = Callable[..., object]
@@ -212,8 +212,6 @@ def undo_spec(undo: object) -> StepSpec:
 
 
 def _undo(given: object, step: StepSpec) -> Undo:
-    from ironflow_nb.execution.definitions.undo_parameters import undo_parameters
-
     spec = undo_spec(given)
     return Undo(spec, undo_parameters(spec.parameters, step.parameters, (spec.name, step.name)))
 

@@ -1,11 +1,17 @@
-"""The steps that one continuation of a run has called, and the calls that can't be told from another one."""
+"""What one continuation of a run keeps of the steps that it calls: which can't be told apart, and lines said once."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import DuplicateKey, DuplicateName
 from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.journal.ports import Select
 
 
 class CalledSteps:
@@ -51,3 +57,42 @@ class CalledSteps:
                 run_id=self._run_id,
                 name=spec.name,
             )
+
+
+class Notices:
+    """The lines about the steps of one run, each said once.
+
+    Lock: session.
+    """
+
+    def __init__(self, access: JournalAccess, run_id: RunId) -> None:
+        self._access = access
+        self._run_id = run_id
+        self._warned_of: set[tuple[str, str]] = set()
+
+    def opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
+        """Say of each argument that another process can't recognise that the step runs again there."""
+        for name, value in arguments.items():
+            kinds = self._access.digester.digest(value).opaque
+            if kinds and (spec.name, name) not in self._warned_of:
+                self._warned_of.add((spec.name, name))
+                say(
+                    f"step {spec.name}: argument {name} ({kinds[0]}) can't be recognised in another process, so the "
+                    f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
+                )
+
+    def shared(self, spec: StepSpec, origin: RunId) -> None:
+        """Say once of a step whose results another run has what data they rest on, and of a run if it is foreign."""
+        if ("", origin) not in self._warned_of:
+            self._warned_of.add(("", origin))
+            with self._access.current() as reader:
+                is_own = own_runs(self._access.signer, reader, reader.runs(Select(run_ids=[origin])))
+            if not is_own:
+                say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
+        data, looked_up = spec.tracked.data, spec.tracked.looked_up
+        if (data or looked_up) and (spec.name, "") not in self._warned_of:
+            self._warned_of.add((spec.name, ""))
+            said = [f"it refers to data that is not tracked: {', '.join(data)}"] if data else []
+            if looked_up:
+                said.append(f"code that it reaches by {', '.join(looked_up)} is not tracked; name it in depends=")
+            say(f"run {self._run_id}: {spec.name}: results of run {origin} are reused; {'; '.join(said)}")

@@ -46,8 +46,7 @@ from ironflow_nb.execution.session.attempts import (
     why_lost,
 )
 from ironflow_nb.execution.session.base_run import BaseRun
-from ironflow_nb.execution.session.called_steps import CalledSteps
-from ironflow_nb.execution.session.notices import Notices
+from ironflow_nb.execution.session.called_steps import CalledSteps, Notices
 from ironflow_nb.execution.session.twins import asked_about, settled_twin, twin_of_origin
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.values.failures import recorded_error
