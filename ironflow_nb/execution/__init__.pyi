@@ -87,6 +87,7 @@ from .steps.fan_out import FanOut as FanOut
 from .steps.fan_out import Submission as Submission
 from .steps.fan_out import is_collected as is_collected
 from .system.frontend import EXTENSION_ATTRIBUTE as EXTENSION_ATTRIBUTE
+from .system.frontend import can_read_line as can_read_line
 from .system.frontend import frontend as frontend
 from .system.frontend import is_interactive as is_interactive
 from .system.frontend import logger as logger
@@ -94,7 +95,9 @@ from .system.frontend import notebook_path as notebook_path
 from .system.frontend import say as say
 from .system.frontend import shell as shell
 from .system.interrupts import INTERRUPTS as INTERRUPTS
+from .system.interrupts import ReadingEnded as ReadingEnded
 from .system.interrupts import call_body as call_body
+from .system.interrupts import read_line as read_line
 from .system.process_identity import host_id as host_id
 from .system.process_identity import is_alive as is_alive
 from .system.process_identity import person as person

@@ -184,7 +184,7 @@ def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQue
     if status in CLOSED:
         raise RunFinished(f"run {run_id} is {status.value}, so it waits for no answer any more", run_id=run_id)
     with engine.reading() as reader:
-        found = _of_family(engine, reader, run_id)
+        found = questions_of_family(engine, reader, run_id)
         if step is not None:
             found = _named(reader, run_id, found, step)
     if not found:
@@ -220,13 +220,13 @@ def _named(reader: Reader, run_id: RunId, found: list[OpenQuestion], step: objec
     raise unknown
 
 
-def _of_family(engine: Engine, reader: Reader, run_id: RunId) -> list[OpenQuestion]:
+def questions_of_family(engine: Engine, reader: Reader, run_id: RunId) -> list[OpenQuestion]:
     """Return the questions of the run, or if it asks none those of its children."""
     found = questions_of(engine, reader, [run_id])
     if found:
         return found
     children = [row.child_run_id for row in reader.steps(Select(run_ids=[run_id], is_latest=True)) if row.child_run_id]
-    return [each for child in children for each in _of_family(engine, reader, child)]
+    return [each for child in children for each in questions_of_family(engine, reader, child)]
 
 
 def sent_answer(engine: Engine, asked: OpenQuestion, value: object) -> Any:

@@ -191,11 +191,14 @@ class Runnable(Startable):
         return durable_calls.call(spec, scope, body.args, body.kwargs, run)
 
     def _wait_elsewhere(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
-        """Wait for a run of another process; if its owner dies meanwhile, continue it here."""
+        """Wait for a run that another thread or process executes; if its owner dies meanwhile, continue it here."""
         __tracebackhide__ = True
+        from ironflow_nb.handles.joined_run import wait_for_joined
+
         while True:
             handle = _handle(engine, run.run_id)
-            if handle.wait().status is not RunStatus.INTERRUPTED:
+            wait_for_joined(engine, handle)
+            if handle.status is not RunStatus.INTERRUPTED:
                 return handle.result()
             value = run_here(engine, replace(request, run_id=run.run_id, reason=ContinuationReason.TAKEOVER), body)
             if not isinstance(value, RunRow):

@@ -101,6 +101,22 @@ def test_a_kernel_that_dies_while_it_asks_leaves_the_question_open(kernel: Kerne
     assert (tmp_path / "bodies.log").read_text().split() == ["1", "2"]
 
 
+def test_a_cell_that_joins_a_run_asks_what_that_asks(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.run("run = asks.start()")
+    cell = kernel.send("asks()")
+    assert kernel.prompted() == "Go?\n['a']\nyes or no (an empty line: later): "
+    kernel.type("perhaps")
+    assert "perhaps" in kernel.prompted()
+    kernel.type("yes")
+    assert "1 ann, 2 bob" in kernel.prompted()
+    kernel.type("")  # from here on it waits
+    answer_elsewhere(tmp_path, value="bob")
+    shown = kernel.collect(cell)
+    assert shown.error is None
+    assert "(1, True, 'bob', 2)" in "".join(shown.of("text/plain"))
+    assert (tmp_path / "bodies.log").read_text().split() == ["1", "2"]
+
+
 def test_an_async_cell_says_how_to_answer_and_is_left_by_the_stop_button(kernel: Kernel, tmp_path: Path) -> None:
     cell = kernel.send("await asks_async()")
     kernel.await_text(cell, '.answer(True, "iron.approve[0]")')

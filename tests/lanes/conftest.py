@@ -1,30 +1,18 @@
-"""Bodies that note who is at work, and waiting for what other threads and processes bring about."""
+"""Bodies that note who is at work."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.core.lane_rules import LanePlace
 from ironflow_nb.execution.engine import Engine
-
-LIMIT_S: Final = 60.0
-
-
-def until(is_so: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    pause = threading.Event()
-    for _ in range(round(LIMIT_S * 100)):
-        if is_so():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come")
+from tests.waits.conftest import LIMIT_S, until
 
 
 class Room:
@@ -67,3 +55,6 @@ def places(engine: Engine) -> list[LanePlace]:
     """Return who holds and who waits."""
     with engine.reading() as reader:
         return reader.lane_places()
+
+
+__all__ = ["Room", "engine", "places", "until"]
