@@ -16,8 +16,10 @@ from typing import Any, Final, NoReturn
 import pytest
 from hypothesis import settings
 
+from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.captured_streams import STREAMS
 from ironflow_nb.journal.ports import Durability, Journal
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
@@ -111,6 +113,8 @@ class Lab:
     new_journal: Callable[[], Journal]
     n_cells: int = 0
     engines: list[Engine] = field(default_factory=list)
+    left: list[Session] = field(default_factory=list)
+    """What dead processes were executing; their threads stand in waits until the test is over."""
     clock: SimClock | None = None
     is_interactive: bool = False
 
@@ -145,6 +149,7 @@ class Lab:
         dead = self.engine
         journal = dead.access.journal
         dead.access.close("it was killed", abandon=True)
+        self.left += dead.sessions.values()
         dead.sessions.clear()
         dead._background.stop()
         if isinstance(journal, SqliteJournal):
@@ -165,6 +170,9 @@ class Lab:
     def close(self) -> None:
         for engine in self.engines:
             engine.close()
+        for session in self.left:
+            session.writer.fatal_error = EngineClosed("its process is dead")
+            session.wakeups.wake()
 
 
 @pytest.fixture(params=["sqlite", "memory"])
