@@ -72,6 +72,7 @@ MEMBERS: dict[str, dict[str, str | None]] = {
 MAGICS = {
     "runs", "show", "steps", "events", "waiting", "answer", "resume", "cancel", "pause", "signal", "emit", "schedules",
     "fork", "diagram", "attach", "cells", "sql", "doctor", "use", "trust",
+    "live",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -79,6 +80,7 @@ class IronflowMagics(Magics):
         %ironflow sql QUERY                           a query over the tables of the journal       iron.sql(QUERY)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
         %ironflow doctor                              check the journal and its environment     iron.doctor()
+        %ironflow live on | off                       cards with controls in the next cells, or not IRONFLOW_STATIC=1
         %ironflow trust [PATH]                        accept what another user wrote               iron.trust(PATH)
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
@@ -192,7 +194,7 @@ def _fork(magics: IronflowMagics, words: list[str]) -> Any:
 
 def _attach(magics: IronflowMagics, words: list[str]) -> Any:
     run, notebook = _parse_run(magics, "attach", words), frontend()
-    if notebook is None:
+    if notebook is None or not hasattr(magics.shell, "kernel"):  # where no output can be replaced later
         return run
     notebook.began(REGISTRY.engine(), run.id)
     return None
@@ -208,6 +210,12 @@ def _sql(_magics: IronflowMagics, words: list[str]) -> Any:
     if not words:
         raise UsageError("%ironflow sql: write a query, such as %ironflow sql SELECT name, status FROM runs")
     return sql(words[0])
+
+
+def _live(_magics: IronflowMagics, words: list[str]) -> None:
+    parser = Parser("ironflow live")
+    parser.add_argument("state", choices=["on", "off"])
+    os.environ["IRONFLOW_STATIC"] = "1" if parser.parse_args(words).state == "off" else ""
 
 
 def _trust(_magics: IronflowMagics, words: list[str]) -> Any:
@@ -340,6 +348,7 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "sql": _sql,
     "cells": _cells,
     "doctor": _doctor,
+    "live": _live,
     "trust": _trust,
     "use": _use,
 }

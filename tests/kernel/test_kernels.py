@@ -46,6 +46,19 @@ def wait_for_bodies(folder: Path, count: int) -> None:
         time.sleep(0.005)
 
 
+def test_a_run_of_the_background_is_followed_in_the_cell_that_attaches_to_it(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        define(kernel, pause_s=0.2)
+        assert kernel.run("run = main.start(5)").error is None
+        shown = kernel.run("%ironflow attach run")
+        assert kernel.run("run.result()").of("text/plain") == ["[0, 10, 20, 30, 40]"]
+        deadline = time.monotonic() + 30
+        while not any("5 of 5" in svg for svg in shown.of("image/svg+xml")):
+            assert time.monotonic() < deadline
+            kernel.run("import time; time.sleep(0.1)")
+        assert shown.error is None
+
+
 def test_a_flow_of_cells_runs_and_shows_its_picture(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         define(kernel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -188,9 +189,9 @@ def test_diagram_is_that_of_a_run_or_of_a_flow(ready: Shell) -> None:
     assert "work" in str(of_flow)
 
 
-def test_attach_shows_the_run_in_this_cell(ready: Shell) -> None:
+def test_attach_shows_the_run_once_where_no_output_can_be_replaced(ready: Shell) -> None:
     shown = ready.fine("%ironflow attach done")
-    assert shown.value is None
+    assert shown.value.id == ids(ready)[-1]
     assert [bundle for bundle in shown.bundles if "image/svg+xml" in bundle]
 
 
@@ -198,6 +199,15 @@ def test_sql_takes_the_rest_of_the_line(ready: Shell) -> None:
     query = "SELECT name, count(*) AS n FROM runs WHERE status = 'completed' AND name LIKE '%ain' GROUP BY name"
     assert ready.fine(f"%ironflow sql {query}").value.equals(iron.sql(query))
     assert "write a query" in ready.run("%ironflow sql").refused()
+
+
+def test_live_off_shows_no_cards_until_it_is_on_again(ready: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRONFLOW_STATIC", "")
+    assert ready.fine("%ironflow live off").value is None
+    assert os.environ["IRONFLOW_STATIC"] == "1"
+    ready.fine("%ironflow live on")
+    assert os.environ["IRONFLOW_STATIC"] == ""
+    assert "invalid choice: 'slow'" in ready.run("%ironflow live slow").refused()
 
 
 def test_trust_is_that_of_the_module(ready: Shell) -> None:
