@@ -87,6 +87,7 @@ def test_elsewhere_only_what_needs_the_text_asks_for_it(
     with pytest.raises(SecretMissing, match="call the flow again"):
         iron.get_run(run.id).resume().result(10)
     assert world.log == ["publish"]
+    lab.cell()
     assert main(iron.Secret(TOKEN))[-1] == len(TOKEN)
     assert len(main.runs()) == 1
 

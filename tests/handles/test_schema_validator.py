@@ -50,7 +50,9 @@ def test_references_that_multiply_are_refused_before_the_library_writes_them_out
 
 
 def test_a_reference_leads_through_lists_and_escaped_names() -> None:
-    schema = {"$defs": {"a/b": [{"type": "integer"}], "c%": {"type": "null"}}, "properties": {}}
-    schema["properties"] = {"x": {"$ref": "#/$defs/a~1b/0"}, "y": {"$ref": "#/$defs/c%25"}}
+    schema: dict[str, Any] = {
+        "$defs": {"a/b": {"anyOf": [{"type": "integer"}]}, "c%": {"type": "null"}},
+        "properties": {"x": {"$ref": "#/$defs/a~1b/anyOf/0"}, "y": {"$ref": "#/$defs/c%25"}},
+    }
     assert [path for path, _ in mismatches(schema, {"x": "1", "y": 1})] == [("x",), ("y",)]
     assert list(mismatches(True, {})) == []

@@ -100,7 +100,7 @@ def test_steps_and_events_are_frames_of_one_run(ready: Shell) -> None:
     assert ready.fine("%ironflow events").value["type"].iloc[-1] == "RunInterrupted"
 
 
-@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume", "cancel", "pause", "attach", "diagram"])
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume", "cancel", "pause", "attach"])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
