@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import cells, decisions, definitions, fan_out, graphs, history, long, start, steps, values
+from benchmarks import cells, decisions, definitions, fan_out, graphs, history, live_card, long, start, steps, values
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -33,6 +33,8 @@ WORKLOADS: Final[Sequence[Workload]] = (
     values.frame_with_text,
     history.state_of_a_run,
     history.newest_of_many_runs,
+    live_card.card_beside_steps,
+    live_card.frame_of_many_steps,
     cells.restored_cells,
     decisions.commands,
     decisions.commands_with_effects,
@@ -98,6 +100,10 @@ ROWS: Final = (
     Row("state of a run after its 10,000th event", "state after 10,000 events", "ms", limit=50),
     Row("the last run of a flow, in a journal of 60,000 runs", "last of many runs", "ms", limit=5),
     Row("the ten newest steps there", "newest steps of many", "ms", limit=10),
+    Row("fast step of a run with a live card, process", "step with a card", floor="step without a card", ratio=1.02),
+    Row("live card of 10,000 steps: a frame read and made", "frame of 10,000 steps", "ms"),
+    Row("the same: the delta of two frames", "delta of 10,000 steps", "ms", limit=20),
+    Row("the same: what is sent for it", "patch of 10,000 steps", "ms", limit=20),
     Row(
         "ten durable cells restored by a new process, each a frame of 1e5 x 4",
         "ten restored cells", "ms", floor="shell with pandas", limit=2000,

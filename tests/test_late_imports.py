@@ -88,6 +88,8 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.headless_shell": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.card_widget": "it needs anywidget",
     "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
+    "ironflow_nb.notebook.inbox_card": "only a front end with widgets shows one",
+    "ironflow_nb.notebook.journal_card": "only a front end with widgets shows one",
     "ironflow_nb.notebook.run_card": "only a front end with widgets shows one",
     "ironflow_nb.views": "a run is seldom looked at while it is called",
     "ironflow_nb.server": "only one command needs it, and it needs asyncio",

@@ -11,8 +11,10 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import FAILURES, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.execution import REGISTRY, Engine
+from ironflow_nb.handles.run_edits import is_editable
 from ironflow_nb.handles.run_picture import placed
 from ironflow_nb.handles.run_progress import definitions_of, sites_of
+from ironflow_nb.history.log_tail import log_tail
 from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import Reader, Select
@@ -40,11 +42,13 @@ def details_of(engine: Engine, run_id: RunId, shown: NodeView) -> NodeDetails:
         places = {(row.name, sites.get(row.step, "")) for row in rows}
         _, key_of = placed(run, definitions_of(engine, reader, run, places), places)
         of_node = [row for row in rows if key_of[row.name, sites.get(row.step, "")] == node.step]
-        steps = _step_views(reader, _chosen(of_node), run.kind, status)
+        chosen = _chosen(of_node)
+        steps = _step_views(reader, chosen, run.kind, status)
+        log = log_tail(reader, run_id, {row.step for row in chosen})
     source = _source({row.name for row in of_node})
     return NodeDetails(
         node_id=details.node_id, label=details.label, title=details.title, n_steps=len(of_node), steps=steps,
-        source=source,
+        source=source, log=log,
     )  # fmt: skip
 
 
@@ -64,6 +68,7 @@ def _step_views(reader: Reader, rows: Sequence[StepRow], kind: str, status: RunS
             started_at=row.started_at, duration_s=row.duration_s, reason=plain(row.reason),
             inputs=call_preview(calls[row.step], values), output=_preview(values, row.output_id),
             error=_preview(values, row.error_id), child_run_id=row.child_run_id,
+            can_edit=is_editable(row, status),
         )
         for row in rows
     )  # fmt: skip

@@ -33,6 +33,9 @@ from ironflow_nb.values.tagged import TAG, untag
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ironflow_nb.views.inbox_view import QuestionView
+    from ironflow_nb.views.run_view import WaitView
+
 
 _COLUMNS: Final = {
     "run_id": TEXT, "flow": TEXT, "step": TEXT, "question": TEXT, "fits": TEXT, "choices": "object", "payload": TEXT,
@@ -62,6 +65,8 @@ class OpenQuestion(NamedTuple):
 def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
     """Return the questions that all runs of the journal ask now, one row each, the oldest first.
 
+    A notebook displays it as an inbox, with a form for each question; it stays a DataFrame.
+
     Columns: run_id, flow (its name), step (``iron.approve[0]``), question, fits (which answers do, in words), choices
     (a list where there is one to choose from, else None), payload (a preview), asked_at, expires_at (empty for a
     question without a time limit), status (of the run: ``waiting``, or ``running`` while something else in it does),
@@ -70,7 +75,10 @@ def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the journal to read; by default the current one.
     """
-    return frame_of_records(_COLUMNS, [_record(*each) for each in asked_now(engine or REGISTRY.engine())])
+    from ironflow_nb.handles.inbox_frame import Inbox
+
+    engine = engine or REGISTRY.engine()
+    return Inbox.of_rows(frame_of_records(_COLUMNS, [_record(*each) for each in asked_now(engine)]), engine)
 
 
 def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
@@ -83,6 +91,28 @@ def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
         questions = questions_of(engine, reader, asking)
     runs = {run.run_id: run for run in found}
     return [(each, runs[each.row.run_id], statuses[each.row.run_id]) for each in questions]
+
+
+def question_views(engine: Engine) -> list[QuestionView]:
+    """Return what is shown of the open questions of all runs, the oldest first."""
+    from ironflow_nb.views.inbox_view import QuestionView
+
+    return [
+        QuestionView(run_id=run.run_id, flow=plain(run.name), status=status, wait=wait_view(asked))
+        for asked, run, status in asked_now(engine)
+    ]
+
+
+def wait_view(asked: OpenQuestion) -> WaitView:
+    """Return what is shown of a question."""
+    from ironflow_nb.views.run_view import WaitView
+
+    row, answer = asked.row, asked.question.answer
+    return WaitView(
+        step=row.step, kind=WaitKind.APPROVAL, since_at=row.started_at, due_at=row.due_at,
+        question=plain(asked.question.text), fits=plain(answer.fits), payload=asked.payload, form=answer.form,
+        choices=answer.choices, expression=asked.expression,
+    )  # fmt: skip
 
 
 def _record(asked: OpenQuestion, run: RunRow, status: RunStatus) -> Mapping[str, object]:

@@ -37,7 +37,7 @@ class Answer(Protocol):
 
     @property
     def form(self) -> str:
-        """How it is given in a form: choice, text, number, date, datetime, json; empty if it can't be typed."""
+        """How it is given: choice, text, number, date, datetime, json, frame (one to edit); empty if by no form."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -260,7 +260,11 @@ class Frame:
         """See `Answer`."""
         return "frame"
 
-    form = ""
+    @property
+    def form(self) -> str:
+        """See `Answer`."""
+        return "" if self.columns is None else "frame"
+
     choices = ()
 
     def sent(self, value: object) -> Any:

@@ -63,7 +63,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
         named = resolve_steps(list(rows), step, run_id)
         chosen = [ref for ref in named if ref in failed]
         return chosen[0] if len(chosen) == 1 else resolve_step(rows, step, run_id)
-    causes = [ref for ref in _recorded_causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
+    causes = [ref for ref in recorded_causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
     if causes:
         return causes[0]
     what = "failed in the flow itself" if status is RunStatus.FAILED else f"is {status.value}"
@@ -72,7 +72,8 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
     raise StepNotFound(f"run {run_id} {what}, and no step has failed it; name one: {which} are {listed}", run_id=run_id)
 
 
-def _recorded_causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
+def recorded_causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
+    """Return the steps whose failures ended the run; none if its flow has raised itself."""
     ends = reader.events(Select(run_ids=[run_id], name=RunFailed.__name__))
     return decode_as(RunFailed, ends[-1].data).caused_by if ends else ()
 

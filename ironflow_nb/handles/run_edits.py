@@ -103,13 +103,18 @@ def editable_step(reader: Reader, run: RunRow, status: RunStatus, step: object) 
     rows = reader.steps(Select(run_ids=[run.run_id]))
     ref = resolve_step(rows, step, run.run_id)
     latest = [row for row in rows if row.step == ref][-1]
-    now = derived_step_status(latest.status, status)
-    if now in _EDITABLE and latest.reason != StepReason.COMPENSATION:
+    if is_editable(latest, status):
         return latest
+    now = derived_step_status(latest.status, status)
     advice = "wait for its end, or pause() the run" if now is StepStatus.RUNNING else "only what has run has a result"
     raise NothingToDo(
         f"{ref} of run {run.run_id} is {now.value}, and can't be given a result; {advice}", run_id=run.run_id
     )
+
+
+def is_editable(latest: StepRow, status: RunStatus) -> bool:
+    """Return True if a step with that latest attempt, in a run of that status, can be given a result."""
+    return derived_step_status(latest.status, status) in _EDITABLE and latest.reason != StepReason.COMPENSATION
 
 
 def _recorded(engine: Engine, run_id: RunId, make: MakeEdit) -> PendingEvent:

@@ -11,11 +11,11 @@ import msgspec
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.lane_rules import LaneKey, LanePlace
-from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import WaitKind, until
 from ironflow_nb.execution import Engine, definition_prefix
+from ironflow_nb.handles.open_questions import wait_view
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, ShownWait, progress_of
 from ironflow_nb.journal.ports import SiteTally, StepTally
 from ironflow_nb.telemetry.telemetry_rows import OpenProgress
@@ -115,18 +115,11 @@ def _expected_end(progress: Progress, states: Mapping[str, NodeState], earlier: 
 def _wait_view(wait: ShownWait) -> WaitView:
     from ironflow_nb.views.run_view import WaitView
 
-    row, asked = wait.row, wait.question
-    view = WaitView(
-        step=row.step, kind=wait.began.wait_kind, since_at=row.started_at, due_at=wait.began.due_at,
-        signals=() if wait.began.wait_kind == WaitKind.APPROVAL else wait.began.signals,
-    )  # fmt: skip
-    if asked is None:
-        return view
-    answer = asked.question.answer
-    return msgspec.structs.replace(
-        view, question=plain(asked.question.text), fits=plain(answer.fits), payload=asked.payload,
-        form=answer.form, choices=answer.choices, expression=asked.expression,
-    )  # fmt: skip
+    row, began = wait.row, wait.began
+    if wait.question is not None:
+        return msgspec.structs.replace(wait_view(wait.question), due_at=began.due_at)
+    signals = () if began.wait_kind == WaitKind.APPROVAL else began.signals
+    return WaitView(step=row.step, kind=began.wait_kind, since_at=row.started_at, due_at=began.due_at, signals=signals)
 
 
 def _lane_views(places: Iterable[LanePlace]) -> tuple[LaneView, ...]:

@@ -87,23 +87,33 @@ class PlannedDefinition(Protocol):
         """Register its steps by name in this process."""
 
 
-def plan_of(
+def planned_steps(
     engine: Engine, run: RunRow, *, on_change: OnChange | None = None, inject: Mapping[Any, Any] | None = None
-) -> Plan:
-    """Return what continuing the run would do with its recorded steps, if those had these results."""
+) -> list[Planned]:
+    """Return what continuing the run would do with each recorded step, if those had these results."""
     definition: object = None
     with suppress(FlowNotDefined, UntrustedRun):  # the definition of another user is not executed
         definition = REGISTRY.definition(run, engine)
     if isinstance(definition, PlannedDefinition):
         definition.define_steps()
     with engine.reading() as reader:
-        status, is_own = status_of(engine, reader, run), own_runs(engine.signer, reader, [run])
         planned = plan_of_run(reader, run, on_change or _policy_of(run))
     if isinstance(definition, PlannedDefinition):
         planned = definition.replanned(engine, run, planned)
     if inject:
         with engine.reading() as reader:
+            status = status_of(engine, reader, run)
             planned = planned_with(engine, reader, run, status, planned, inject)
+    return planned
+
+
+def plan_of(
+    engine: Engine, run: RunRow, *, on_change: OnChange | None = None, inject: Mapping[Any, Any] | None = None
+) -> Plan:
+    """Return what continuing the run would do with its recorded steps, if those had these results."""
+    planned = planned_steps(engine, run, on_change=on_change, inject=inject)
+    with engine.reading() as reader:
+        status, is_own = status_of(engine, reader, run), own_runs(engine.signer, reader, [run])
     ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
     begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"

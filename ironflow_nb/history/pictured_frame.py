@@ -8,7 +8,6 @@ from typing import Any, Final, Self
 
 import pandas as pd
 
-from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import Action, Planned
@@ -17,6 +16,7 @@ from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states
 from ironflow_nb.history.history_frame import column_texts
+from ironflow_nb.history.plan_summary import summary
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 _SHOWN_ROWS = 60
@@ -70,13 +70,6 @@ COLUMNS: Final = {
     "attempt": COUNT, "finished_at": INSTANT,
 }  # fmt: skip
 
-_VERBS: Final = {
-    Action.REUSE: "reused", Action.REPLAY: "failed and lived with", Action.RETRY: "tried again",
-    Action.REDO: "done again", Action.STOP: "stopped at", Action.ASK: "to be asked about",
-    Action.MISSING: "not defined here",
-}  # fmt: skip
-
-
 _STATUSES: Final = {
     Action.REUSE: StepStatus.COMPLETED, Action.REPLAY: StepStatus.FAILED, Action.RETRY: StepStatus.PENDING,
     Action.REDO: StepStatus.PENDING, Action.STOP: StepStatus.WAITING, Action.ASK: StepStatus.UNKNOWN,
@@ -110,7 +103,7 @@ class Plan(PicturedFrame):
             if diagram is None
             else draw(diagram, _node_states(steps, keys or {}), prefix=f"iron-plan-{diagram.name}")
         )
-        return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
+        return cls.of_frame(frame, picture, plain(f"{begin}: {parts}" if (parts := summary(steps)) else begin))
 
     def diagram(self) -> Picture | None:
         """Return the diagram of the flow with the plan of its steps; None if nothing is recorded.
@@ -134,13 +127,3 @@ def _plan_row(planned: Planned) -> dict[str, Any]:
         "reason": plain(planned.reason), "duration_s": row.duration_s, "attempt": row.attempt,
         "finished_at": row.finished_at,
     }  # fmt: skip
-
-
-def _summary(planned: list[Planned]) -> str:
-    parts = []
-    for action, verb in _VERBS.items():
-        chosen = [each for each in planned if each.action is action]
-        if chosen:
-            work_s = sum(each.row.duration_s or 0.0 for each in chosen)
-            parts.append(f"{len(chosen)} {verb} ({spoken(work_s)} of work)")
-    return f": {', '.join(parts)}" if parts else ""

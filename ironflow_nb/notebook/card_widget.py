@@ -1,22 +1,21 @@
-"""The widget of a card. Imported when a run is followed in a front end, for its libraries take long to import."""
+"""The widgets of cards. Imported when one is shown in a front end, for their libraries take long to import."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anywidget
 import traitlets
 
-_STATIC: Final = Path(__file__).parent / "static"
+from ironflow_nb.notebook.static_modules import module_text, style_text
 
 
 class CardWidget(anywidget.AnyWidget):
     """The model of one card. A view that comes later is given the latest frame; those that are there get changes."""
 
-    _esm = (_STATIC / "run_card.js").read_text("utf-8")
-    _css = (_STATIC / "run_card.css").read_text("utf-8")
+    _esm = module_text("run_card.js")
+    _css = style_text("run_card.css")
     frame = traitlets.Dict().tag(sync=True)
 
     def __init__(self, frame: Mapping[str, Any], heard: Callable[[Mapping[str, Any]], None]) -> None:
@@ -50,6 +49,15 @@ class CardWidget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return "<card of a run>"
+
+
+class JournalCardWidget(CardWidget):
+    """The model of a card of a journal."""
+
+    _esm = module_text("journal_card.js")
+
+    def __repr__(self) -> str:
+        return "<card of a journal>"
 
 
 def _keep_own_shell(comm: Any) -> None:

@@ -1,7 +1,8 @@
 """Live pictures of runs and deciders: they update their own output, and stay in a saved notebook.
 
 Where a person sits at a front end with widgets, a run has a card while it goes on (`run_card.py`); at its end the
-picture replaces the card, so that the saved notebook has no widget. A paused run keeps its card, to be resumed there.
+picture replaces the card, so that the saved notebook has no widget. A paused run keeps its card, to be resumed there,
+and one that failed or was interrupted keeps it for a while, for there it is seen what an edit changes.
 
 A picture is drawn again only after a change, at most four times a second, so that drawing takes about two per cent of
 the time. The picture of a run is final when the run has ended, and all bodies of it that run here: an interrupt leaves
@@ -33,12 +34,13 @@ FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
 CARD_AFTER_S: Final = 0.5
 """What takes less time needs no controls, and the library of widgets takes a fifth of a second to import."""
-KEPT_S: Final = 600.0
-"""How long a run that failed or was interrupted has the card that was asked for; a saved notebook has the picture."""
+KEPT_S: Final = 1800.0
+"""How long there is a card while nothing happens there; a saved notebook has the picture."""
 RESTING_FACTOR: Final = 50
 """The pause between two drawings, in multiples of the time that a drawing takes."""
 AT_LEAST_EVERY_S: Final = 1.0
 """The longest pause. The first drawing takes long because of imports, and others do when threads are busy."""
+_TO_GO_ON: Final = frozenset({RunStatus.FAILED, RunStatus.INTERRUPTED})
 
 
 class LiveOutput:
@@ -54,6 +56,7 @@ class LiveOutput:
         self._card: RunCard | None = None
         self._may_have_card = True
         self._began_s = 0.0
+        self._rested_s: float | None = None
         self._durations: tuple[RunId, Sequence[int]] | None = None
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
@@ -64,7 +67,12 @@ class LiveOutput:
         self._lock = engine.threads.lock()
         self._drawing_lock = engine.threads.lock()
         self._drawing_s = 0.0
-        self._is_final = False
+        self._is_final = self._is_settled = False
+
+    @property
+    def run_id(self) -> RunId | None:
+        """The run that is followed."""
+        return self._run_id
 
     def follow(self, run_id: RunId) -> None:
         """Follow this run from now on."""
@@ -112,18 +120,22 @@ class LiveOutput:
                 moment, progress = progress_since(self._engine, run_id, self._moment)
                 view = None if progress is None else view_of(run_id, progress, self._earlier(progress))
                 if view is not None and self._is_continued(view):
-                    self._is_final = True
+                    self._leave()
                     return True
                 is_over = moment.status in ENDED and is_at_rest
                 view = view or (self._shown[0] if self._shown is not None else None)
+                self._note_rest(moment.status)
                 if view is not None:
                     self._show(view, is_over=is_over)
                 self._moment = moment
                 is_over = is_over and (self._card is None or view is None or not self._is_kept(view))
             except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
-                update(self._display_id, bundle_of(trouble(run_id, error)))
-                self._drop_card()
+                if self._shown is not None and self._shown[0].status in ENDED:
+                    self._leave()
+                else:
+                    update(self._display_id, bundle_of(trouble(run_id, error)))
+                    self._drop_card()
             return is_over and run_id == self._run_id
 
     def _earlier(self, progress: Progress) -> Sequence[int]:
@@ -138,6 +150,8 @@ class LiveOutput:
     def _show(self, view: RunView, *, is_over: bool) -> None:
         has_card = not is_over or self._is_in_cell or self._is_kept(view)
         card = self._card_of(view) if has_card else None
+        if card is not None:
+            card.look_at_code()
         now_shown = view, is_over, card is not None
         if now_shown == self._shown:
             return
@@ -151,17 +165,25 @@ class LiveOutput:
             self._drop_card(view)  # after its output was replaced
         self._shown = now_shown
 
+    def _note_rest(self, status: RunStatus) -> None:
+        if status not in ENDED:
+            self._rested_s = None
+        elif self._rested_s is None:
+            self._rested_s = self._engine.access.clock.monotonic()
+
     def _is_kept(self, view: RunView) -> bool:
-        """Return True if a run at rest is to be gone on with here: it was paused, or its card was asked for lately."""
-        is_asked_for = self._is_asked_for and self._shown_s() < KEPT_S
-        return view.status is RunStatus.PAUSED or (is_asked_for and bool(view.actions))
+        """Return True if a run at rest is to be looked at, or gone on with, here."""
+        now_s, rested_s = self._engine.access.clock.monotonic(), self._rested_s
+        is_kept = self._is_asked_for or (view.status in _TO_GO_ON and not self._is_settled)
+        is_fresh = rested_s is None or now_s - rested_s < KEPT_S
+        return view.status is RunStatus.PAUSED or (is_kept and is_fresh and bool(view.actions))
 
     def _shown_s(self) -> float:
         return self._engine.access.clock.monotonic() - self._began_s
 
     def settle(self) -> None:
         """Replace the card of a run at rest by its picture, unless it was paused."""
-        self._is_asked_for = False
+        self._is_asked_for, self._is_settled = False, True
         self._wakeup.set()
 
     def _card_of(self, view: RunView) -> RunCard | None:
@@ -188,7 +210,15 @@ class LiveOutput:
 
     def _is_continued(self, view: RunView) -> bool:
         """Return True if the run was continued since the cell of this output ended, and not by its card."""
-        return self._card is None and bool(self._n_sessions) and view.n_sessions > (self._n_sessions or 0)
+        is_here = self._card is not None and self._card.has_continued
+        return not is_here and bool(self._n_sessions) and view.n_sessions > (self._n_sessions or 0)
+
+    def _leave(self) -> None:
+        """Show the picture of the state that was shown: what follows is shown elsewhere."""
+        self._is_final = True
+        if self._card is not None and self._shown is not None:
+            update(self._display_id, bundle_of(drawn(self._shown[0])))
+            self._drop_card()
 
 
 class CellPicture:
@@ -214,7 +244,7 @@ class CellPicture:
 def show_run(run: Run[Any]) -> LiveOutput | None:
     """Display a run, live until it ends; in a terminal, which can't replace output, only once.
 
-    A run that failed or was interrupted has a card, too, until the output that is returned is settled.
+    One that has ended has a card, too, until the output that is returned is settled.
     """
     engine = run._engine  # noqa: SLF001 -- the picture of a handle belongs to it
     display_id = new_display_id(engine)

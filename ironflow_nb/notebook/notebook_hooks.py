@@ -13,14 +13,16 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import INTERRUPTS, REGISTRY, SCOPE, Engine, SystemThreads, logger, watch_what_is_due
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.sweep import Sweep
-from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
+from ironflow_nb.notebook.live_pictures import CellPicture, can_show_card, can_update, show_run
 from ironflow_nb.notebook.live_sweeps import show_sweep
 
 if TYPE_CHECKING:
+    from ironflow_nb.notebook.journal_card import JournalOutput
     from ironflow_nb.notebook.live_pictures import DeciderPictures, LiveOutput
 from ironflow_nb.code_identity.tracker import start_epoch
 
 DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
+INBOX: Final = ("ironflow_nb.handles.inbox_frame", "Inbox")
 
 
 class RunningCell:
@@ -46,6 +48,7 @@ class NotebookHooks:
         self._cells: dict[int, list[RunningCell]] = {}
         self._deciders: DeciderPictures | None = None
         self._outputs: list[LiveOutput] = []
+        self._journal_card: JournalOutput[Any] | None = None
         self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
@@ -58,6 +61,7 @@ class NotebookHooks:
         formatter.for_type(Run, self._show_run)
         formatter.for_type(Sweep, show_sweep)
         formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
+        formatter.for_type_by_name(*INBOX, self._show_inbox)
 
     def detach(self) -> None:
         """Unhook."""
@@ -65,15 +69,36 @@ class NotebookHooks:
         self._shell.events.unregister("post_run_cell", self._end_cell)
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
         self._shell.display_formatter.ipython_display_formatter.pop(Sweep, None)
-        self._shell.display_formatter.ipython_display_formatter.pop(".".join(DECIDER), None)
+        for name in (DECIDER, INBOX):
+            self._shell.display_formatter.ipython_display_formatter.pop(".".join(name), None)
+        if self._journal_card is not None:
+            self._journal_card.settle()
         if self._deciders is not None:
             self._deciders.stop()
 
     def _show_run(self, run: Run[Any]) -> None:
-        """Show a run; the card of one at rest is there until the next cell begins."""
+        """Show a run; an earlier output that shows it at rest becomes a picture."""
+        for before in self._outputs:
+            if before.run_id == run.id:
+                before.settle()
+        self._outputs = [each for each in self._outputs if each.run_id != run.id]
         output = show_run(run)
         if output is not None:
             self._outputs.append(output)
+
+    def _show_inbox(self, inbox: Any) -> None:
+        """Show open questions as a card; an earlier one becomes a table."""
+        if inbox.empty or not can_show_card():
+            raise NotImplementedError  # IPython shows the table
+        from ironflow_nb.notebook.inbox_card import show_inbox
+
+        self.keep(show_inbox(inbox))
+
+    def keep(self, card: JournalOutput[Any] | None) -> None:
+        """Note a card of the journal; the one before becomes text."""
+        if self._journal_card is not None and card is not None:
+            self._journal_card.settle()
+        self._journal_card = card or self._journal_card
 
     def _show_decider(self, decider: Any) -> None:
         """Show a decider with a picture that follows it; its earlier picture no longer does."""
@@ -84,9 +109,6 @@ class NotebookHooks:
 
     def _begin_cell(self, info: object = None) -> None:
         start_epoch()
-        for output in self._outputs:
-            output.settle()
-        self._outputs.clear()
         self._n_cells += 1
         self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
 

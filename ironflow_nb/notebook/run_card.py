@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.diagram.draw import PictureParts, draw_parts
 from ironflow_nb.diagram.svg import element_id
 from ironflow_nb.execution import Engine, logger
+from ironflow_nb.handles.answer_forms import give_answer, table_of
+from ironflow_nb.handles.continuation import continuation_of, defined_now
 from ironflow_nb.handles.node_details import details_of
-from ironflow_nb.handles.open_questions import answer_typed
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn
+from ironflow_nb.history.log_tail import log_tail
+from ironflow_nb.notebook.step_edits import fork_at_step, inject_value, planned_edit
 from ironflow_nb.views.run_view import RunAction, RunView
 
 if TYPE_CHECKING:
@@ -46,13 +50,18 @@ class RunCard:
         self._acted = acted
         self._began_s = self._bundled_s = engine.access.clock.monotonic()
         self._n_views = 0
+        self._defined: object = None
+        self._continuation: dict[str, Any] | None = None
+        self.has_continued = False
+        """Whether the run goes on because of a click here."""
         self._widget: CardWidget = CardWidget(self._frame(), self._hear)
 
     def _frame(self) -> dict[str, Any]:
         """Return all that the card shows; `now` tells the front end the clock of the run."""
         view = self._view
         about = {"run_id": view.run_id, "now": self._engine.clock.now(), "svg": drawn(view).svg}
-        return {**about, **_fields(view, _FIELDS), "elements": self._parts.elements}
+        done = {"elements": self._parts.elements, "continuation": self._continuation}
+        return {**about, **_fields(view, _FIELDS), **done}
 
     @property
     def is_heard(self) -> bool:
@@ -96,6 +105,20 @@ class RunCard:
         self._view, self._parts = view, parts
         self._widget.change({**part, "now": self._engine.clock.now()}, elements)
 
+    def look_at_code(self) -> None:
+        """Show what a continuation would do, if the run can be continued, and was or has other code now."""
+        defined, found = None, None
+        if RunAction.RESUME in self._view.actions:
+            defined = defined_now(self._engine, self._view.run_id)
+        if defined == self._defined:
+            return
+        self._defined = defined
+        if defined is not None:
+            found = msgspec.to_builtins(continuation_of(self._engine, self._view.run_id))
+        if found != self._continuation:
+            self._continuation = found
+            self._widget.change({"continuation": found}, {})
+
     def close(self) -> None:
         """Take the model away; its output was replaced before.
 
@@ -119,8 +142,8 @@ class RunCard:
                 case {"do": "details", "element": str(element)}:
                     self._widget.say(details=self._details(element))
                 case {"do": str(action)}:
-                    _perform(self._engine, Run(self._engine, self._view.run_id), action, content)
-                    self._widget.say(done=action)
+                    self.has_continued |= action in {RunAction.RESUME, RunAction.RETRY}
+                    self._widget.say(done=action, **_perform(self._engine, self._view.run_id, action, content))
         except Exception as error:  # noqa: BLE001 -- the person who clicked is told
             logger().debug("the card of run %s was asked for %s", self._view.run_id, content, exc_info=True)
             self._widget.say(error=plain(f"{error}"), of=content.get("do"))
@@ -134,22 +157,36 @@ class RunCard:
         return msgspec.to_builtins(details_of(self._engine, self._view.run_id, shown))
 
 
-def _perform(engine: Engine, run: Run[Any], action: str, content: Mapping[str, Any]) -> None:
+def _perform(engine: Engine, run_id: RunId, action: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what was asked for; return what is answered."""
+    run = Run[Any](engine, run_id)
     match action:
         case RunAction.PAUSE:
             run.pause()
         case RunAction.RESUME:
-            run.resume()
+            run.resume(keep=content.get("keep"), rerun=content.get("rerun"))
         case RunAction.CANCEL:
             run.cancel()
         case RunAction.RETRY:
             run.resume(retry="failed")
         case RunAction.ANSWER:
-            answer_typed(engine, run.id, content["line"], content["step"])
+            give_answer(engine, run_id, content)
         case RunAction.SIGNAL:
             run.signal(content["name"], _payload(content.get("line", "")))
+        case RunAction.INJECT:
+            return {"told": inject_value(run, content)}
+        case RunAction.FORK:
+            return {"told": fork_at_step(engine, run, content)}
+        case "plan":
+            return {"planned": planned_edit(engine, run_id, content), "step": content["step"]}
+        case "table":
+            return {"table": msgspec.to_builtins(table_of(engine, run_id, content["step"])), "step": content["step"]}
+        case "log":
+            with engine.reading() as reader:
+                return {"log": log_tail(reader, run_id)}
         case _:
             raise ValueError(f"a card has no {action!r}")
+    return {}
 
 
 def _payload(line: str) -> Any:

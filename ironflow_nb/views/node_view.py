@@ -19,6 +19,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None = None
     error: str | None = None
     child_run_id: str | None = None
+    can_edit: bool = False
+    """Whether it can be given a result by hand now."""
 
 
 class NodeDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +33,5 @@ class NodeDetails(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...] = ()
     source: str = ""
     """The source of the step as it is defined here; empty if it is not."""
+    log: tuple[str, ...] = ()
+    """The last lines that the listed steps have written."""

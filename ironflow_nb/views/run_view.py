@@ -41,7 +41,7 @@ class WaitView(msgspec.Struct, frozen=True, kw_only=True):
     fits: str = ""
     """What answers a question, in words."""
     form: str = ""
-    """How an answer is given: choice, text, number, date, datetime, json; empty if it can't be typed."""
+    """How it is answered: choice, text, number, date, datetime, json, frame (one to edit); empty if by no form."""
     choices: tuple[str, ...] = ()
     """The answers to choose from, as they are typed; none if any answer that fits is taken."""
     payload: str | None = None
@@ -87,6 +87,9 @@ class RunAction(StrEnum):
     """To try again the failures that its flow has handled."""
     ANSWER = "answer"
     SIGNAL = "signal"
+    INJECT = "inject"
+    """To give a step a result by hand."""
+    FORK = "fork"
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,5 +180,7 @@ def allowed_actions(
         RunAction.RETRY: has_handled and status not in OWNED | {RunStatus.CANCELLED},
         RunAction.ANSWER: any(wait.question is not None for wait in waits),
         RunAction.SIGNAL: any(wait.signals for wait in waits),
+        RunAction.INJECT: status not in {RunStatus.CANCELLED, RunStatus.COMPENSATING} and not is_undone,
+        RunAction.FORK: True,
     }
     return tuple(action for action, is_allowed in allowed.items() if is_allowed)

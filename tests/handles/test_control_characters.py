@@ -82,7 +82,7 @@ FORMS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "attempts": lambda _: texts(iron.attempts()),
     "plan": plan_of,
     "explanation": lambda run: [str(run.explain(f"fetch{BAD}"))],
-    "card": lambda _: [as_text(unfinished(iron.engine())) if unfinished(iron.engine()) else ""],
+    "card": lambda _: [as_text(iron.engine(), unfinished(iron.engine()))],
     "doctor": lambda _: [repr(iron.doctor()), *texts(iron.doctor())],
     "undefined": lambda run: error_of(lambda: REGISTRY.definition(row_of(run))),
     "foreign": lambda run: [str(untrusted(row_of(run), "journal.db"))],

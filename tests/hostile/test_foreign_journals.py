@@ -82,7 +82,7 @@ LOOKS: dict[str, Callable[[], object]] = {
     "picture of a graph": lambda: iron.Graph.from_run(run_of("backup")).diagram(),
     "findings": lambda: iron.Graph.from_run(run_of("backup")).validate(),
     "projections": iron.projections,
-    "card": lambda: as_text(unfinished(iron.engine())),
+    "card": lambda: as_text(iron.engine(), unfinished(iron.engine())),
 }
 
 

@@ -77,7 +77,7 @@ def spoil(journal: Path, table: str, column: str) -> None:
 
 def looks(journal: Path) -> Iterator[Callable[[], object]]:
     yield from (iron.runs, iron.steps, iron.events, iron.doctor, iron.cells, cells_diagram, iron.projections)
-    yield lambda: as_html(unfinished(iron.engine()))
+    yield lambda: as_html(iron.engine(), unfinished(iron.engine()))
     with closing(sqlite3.connect(journal)) as connection:
         ids = [run_id for (run_id,) in connection.execute("SELECT run_id FROM runs")]
     for run in [Run[Any](iron.engine(), RunId(run_id)) for run_id in ids]:

@@ -38,10 +38,47 @@ def fresh(shell: Shell) -> None:
 def test_nothing_is_shown_where_nothing_is_unfinished(shell: Shell) -> None:
     assert shell.fine("%load_ext ironflow_nb").bundles == []
     shell.fine(FLOW)
-    shell.fine("main(1, '')")
     assert isinstance(shell.run("main(1, 'fail')").error, ValueError)
+    shell.fine("main(1, '')")
     fresh(shell)
     assert shell.fine("%reload_ext ironflow_nb").bundles == []
+
+
+def test_a_run_that_failed_is_on_the_card_until_its_flow_runs_again(shell: Shell) -> None:
+    shell.fine(FLOW)
+    assert isinstance(shell.run("main(3, 'fail')").error, ValueError)
+    fresh(shell)
+    (bundle,) = shell.fine("%load_ext ironflow_nb").bundles
+    assert "failed " in bundle["text/plain"]
+    assert "3 finished steps are safe (" in bundle["text/plain"]
+    assert ": ValueError" in bundle["text/plain"]
+
+
+def test_a_failure_of_long_ago_is_not_on_the_card(lab: Lab) -> None:
+    clock = lab.simulate_time()
+
+    @iron.flow
+    def main() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        main()
+    clock.advance(6 * 86400)
+    assert [each.status for each in unfinished_card.unfinished(lab.engine).runs] == ["failed"]
+    clock.advance(2 * 86400)
+    assert not unfinished_card.unfinished(lab.engine)
+
+
+def test_flows_that_are_not_defined_yet_are_named(shell: Shell) -> None:
+    shell.fine(FLOW)
+    shell.run("main(2, 'stop')")
+    fresh(shell)
+    REGISTRY.forget("flow", "<b>tag</b>")
+    view = unfinished_card.unfinished(REGISTRY.engine())
+    assert view.undefined == ("<b>tag</b>",)
+    assert "Not defined here yet: <b>tag</b>." in unfinished_card.as_text(REGISTRY.engine(), view)
+    shell.fine(FLOW)
+    assert unfinished_card.unfinished(REGISTRY.engine(), [view.runs[0].run_id]).undefined == ()
 
 
 def test_the_card_names_the_run_what_is_safe_and_how_to_go_on(shell: Shell) -> None:
@@ -72,7 +109,7 @@ def test_the_card_shows_the_newest_and_counts_the_others(shell: Shell) -> None:
     fresh(shell)
     text = shell.fine("%load_ext ironflow_nb").bundles[0]["text/plain"]
     assert text.startswith(f"ironflow: 7 unfinished runs, of which the newest {unfinished_card.SHOWN} are\n")
-    listed = [line.split()[0] for line in text.splitlines()[1:-1]]
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     assert listed == newest_first[: unfinished_card.SHOWN]
 
 
@@ -84,14 +121,14 @@ def test_a_run_whose_process_died_is_on_the_card_and_one_that_goes_on_is_not(lab
     @iron.flow
     def main() -> None:
         work()
-        assert unfinished_card.unfinished(lab.engine) == []
+        assert not unfinished_card.unfinished(lab.engine)
         lab.die_in_flow()
 
     with pytest.raises(SystemExit):
         main()
-    (item,) = unfinished_card.unfinished(lab.engine)
-    assert (item.run.name, item.status, item.n_finished) == (main.name, "interrupted", 1)
-    assert 0 <= item.age_s < 60
+    (item,) = unfinished_card.unfinished(lab.engine).runs
+    assert (item.name, item.status, item.n_safe) == (main.name, "interrupted", 1)
+    assert 0 <= lab.engine.clock.now() - item.active_at < 60e6
 
 
 def test_runs_of_long_ago_are_not_on_the_card(lab: Lab) -> None:
@@ -104,12 +141,12 @@ def test_runs_of_long_ago_are_not_on_the_card(lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         main()
     clock.advance(29 * 86400)
-    assert len(unfinished_card.unfinished(lab.engine)) == 1
+    assert len(unfinished_card.unfinished(lab.engine).runs) == 1
     clock.advance(2 * 86400)
-    assert unfinished_card.unfinished(lab.engine) == []
+    assert not unfinished_card.unfinished(lab.engine)
 
 
 def test_the_card_needs_no_journal_and_makes_none(shell: Shell) -> None:
-    assert unfinished_card.unfinished(REGISTRY.engine()) == []
+    assert not unfinished_card.unfinished(REGISTRY.engine())
     unfinished_card.show_unfinished()
     assert list(Path.cwd().iterdir()) == []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.handles.run_picture import view_of
 from ironflow_nb.handles.run_progress import progress_of
 from ironflow_nb.notebook import live_pictures
+from tests.cells import run_cell
 from tests.conftest import Lab
+from tests.notebook.front_ends import FrontEnd
 from tests.waits.conftest import LIMIT_S, until
 
 pytest.importorskip("anywidget", reason="the card is a widget")
@@ -53,42 +56,44 @@ async def asks_async() -> Any:
     return await iron.aio.approve("Publish?")
 
 
+@step
+def write(n: int) -> None:
+    sys.stdout.write(f"line {n}\n")
+
+
+@flow
+def writes() -> None:
+    sys.stdout.write("it begins\n")
+    write(1)
+    write(2)
+
+
+SPACE: dict[str, Any] = {}
+CELL = """
+from ironflow_nb import flow, step
+
+@step(name="load")
+def load(n):
+    return n
+
+@step(name="convert")
+def convert(n):
+    {body}
+
+@flow(name="parse")
+def parse(n):
+    return convert(load(n))
+"""
+
+
+def define(*, broken: bool) -> None:
+    """Run the cell that defines the flow, as it is before or after its edit."""
+    run_cell(CELL.format(body="raise ValueError('bad number')" if broken else "return n * 10"), SPACE)
+
+
 @flow
 def fails() -> None:
     raise ValueError("the service is down")
-
-
-class FrontEnd:
-    """The other end of the comm of a widget."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        import comm
-
-        self.sent: list[dict[str, Any]] = []
-        self._heard: Callable[..., None] | None = None
-        patch.setattr(comm, "create_comm", self._open)
-
-    def _open(self, **opened: Any) -> Any:
-        import comm.base_comm
-
-        front_end = self
-
-        class Comm(comm.base_comm.BaseComm):
-            def publish_msg(self, msg_type: str, data: Any = None, *args: Any, **more: Any) -> None:
-                if (data or {}).get("method") == "custom":
-                    front_end.sent.append(data["content"])
-
-        made = Comm(**opened)
-        self.comm = made
-        return made
-
-    def send(self, **content: Any) -> None:
-        self.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
-
-    def wait_for(self, name: str) -> Any:
-        """Return what was sent under the name, once something was."""
-        until(lambda: any(name in each for each in self.sent))
-        return next(each[name] for each in self.sent if name in each)
 
 
 @pytest.fixture
@@ -122,7 +127,7 @@ def test_only_what_has_changed_is_sent_and_a_view_that_comes_late_gets_all(lab: 
     shown = Shown(lab, run)
     frame = shown.card._widget.get_state()["frame"]
     assert frame["svg"].startswith("<svg")
-    assert set(frame["actions"]) == {"pause", "cancel"}
+    assert set(frame["actions"]) == {"pause", "cancel", "inject", "fork"}
     GO_ON.set()
     run.wait(LIMIT_S)
     shown.again()
@@ -216,6 +221,81 @@ def test_a_message_that_no_card_sends_does_no_harm(lab: Lab, front_end: FrontEnd
     run.cancel().wait(LIMIT_S)
 
 
+def test_a_result_is_injected_after_its_plan_was_shown(lab: Lab, front_end: FrontEnd) -> None:
+    GO_ON.set()
+    run = held.start().wait(LIMIT_S)
+    Shown(lab, run)
+    form = {"step": "test_run_cards.first[0]", "line": "5", "reason": "counted again"}
+    planned = front_end.ask("planned", do="plan", edit="inject", **form)
+    assert "1 done again" in planned["summary"]
+    assert planned["again"][0].startswith("test_run_cards.second[0]: its argument `n` has the result of")
+    assert run.value("first") == 3, "a plan records nothing"
+    assert "by hand" in front_end.ask("told", do="inject", **form)
+    assert (run.value("first"), run.resume().result(LIMIT_S)) == (5, 5)
+    assert "counted again" in str(run.explain("first"))
+
+
+@pytest.mark.parametrize("line", ["", "date(2026, 1, 1)", "{", "x"])
+def test_what_is_no_value_is_refused_and_nothing_is_injected(lab: Lab, front_end: FrontEnd, line: str) -> None:
+    GO_ON.set()
+    run = held.start().wait(LIMIT_S)
+    Shown(lab, run)
+    form = {"step": "test_run_cards.first[0]", "line": line, "reason": "r"}
+    assert "is no JSON and no literal of Python" in front_end.ask("error", do="plan", edit="inject", **form)
+    assert "is no JSON" in front_end.ask("error", do="inject", **form)
+    assert run.value("first") == 3
+
+
+@pytest.mark.parametrize(("line", "result"), [("(5)", 5), ("", 3)], ids=["with another result", "from the step on"])
+def test_a_fork_begins_at_a_step(lab: Lab, front_end: FrontEnd, line: str, result: int) -> None:
+    GO_ON.set()
+    run = held.start().wait(LIMIT_S)
+    Shown(lab, run)
+    form = {"step": "test_run_cards.second[0]" if not line else "test_run_cards.first[0]", "line": line}
+    assert front_end.ask("planned", do="plan", edit="fork", **form)["summary"]
+    told = front_end.ask("told", do="fork", **form)
+    forked = iron.get_run(told.split()[1])
+    assert forked.result(LIMIT_S) == result
+    assert run.value("first") == 3
+
+
+def test_the_log_of_the_run_and_of_a_node_is_shown(lab: Lab, front_end: FrontEnd) -> None:
+    run = writes.start().wait(LIMIT_S)
+    shown = Shown(lab, run)
+    steps = "test_run_cards.write[0]: line 1", "test_run_cards.write[1]: line 2"
+    assert front_end.ask("log", do="log") == ("flow: it begins", *steps)
+    element = next(name for name, text in shown.card._parts.elements.items() if ">write" in text)
+    assert front_end.ask("details", do="details", element=element)["log"] == ("line 1",)
+
+
+def test_after_an_edit_the_card_of_a_failed_run_says_what_resuming_would_do(lab: Lab, front_end: FrontEnd) -> None:
+    define(broken=True)
+    run = SPACE["parse"].start(3).wait(LIMIT_S)
+    shown = Shown(lab, run)
+    shown.card.look_at_code()
+    before = front_end.wait_for("change")["continuation"]
+    assert [each["step"] for each in before["failed"]] == ["convert[0]"]
+    assert "bad number" in before["failed"][0]["error"]
+    assert (before["edits"], before["missing"]) == ((), ())
+    front_end.sent.clear()
+    shown.card.look_at_code()
+    assert front_end.sent == [], "nothing was edited"
+    define(broken=False)
+    shown.card.look_at_code()
+    after = front_end.wait_for("change")["continuation"]
+    [edit] = after["edits"]
+    assert edit["name"] == "convert"
+    assert "-    raise ValueError('bad number')" in edit["diff"].splitlines()
+    assert "+    return n * 10" in edit["diff"].splitlines()
+    assert after["summary"].startswith("1 reused (")
+    assert "1 tried again (" in after["summary"]
+    front_end.send(do="resume")
+    assert run.result(LIMIT_S) == 30
+    shown.again()
+    shown.card.look_at_code()
+    assert front_end.wait_for("change")["continuation"] is None
+
+
 # -- the output that it stands in ----------------------------------------------------------------------------------
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -284,18 +364,49 @@ def test_a_paused_run_keeps_its_card(lab: Lab, front_end: FrontEnd, bundles: lis
     assert WIDGET not in bundles[-1]
 
 
-def test_a_run_that_failed_has_the_card_that_was_asked_for_until_the_next_cell(
-    lab: Lab, bundles: list[dict[str, Any]]
-) -> None:
+def test_a_run_that_failed_keeps_its_card_until_it_is_settled(lab: Lab, bundles: list[dict[str, Any]]) -> None:
     run = fails.start().wait(LIMIT_S)
-    assert output_of(lab, run).paint() is True
-    assert WIDGET not in bundles[-1]
-    output = output_of(lab, run, is_asked_for=True)
+    output = output_of(lab, run)
     assert output.paint() is False
     assert WIDGET in bundles[-1]
     output.settle()
     assert output.paint() is True
     assert WIDGET not in bundles[-1]
+
+
+def test_a_run_that_failed_leaves_its_card_when_nothing_happens_for_long(
+    lab: Lab, bundles: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = output_of(lab, fails.start().wait(LIMIT_S))
+    output.paint()
+    monkeypatch.setattr(live_pictures, "KEPT_S", -1.0)
+    assert output.paint() is True
+    assert WIDGET not in bundles[-1]
+
+
+def test_a_run_that_is_continued_by_another_cell_leaves_its_card_with_the_picture_that_was_shown(
+    lab: Lab, bundles: list[dict[str, Any]]
+) -> None:
+    run = fails.start().wait(LIMIT_S)
+    output = output_of(lab, run)
+    output.finish()
+    assert WIDGET in bundles[-1]
+    run.resume().wait(LIMIT_S)
+    assert output.paint() is True
+    assert WIDGET not in bundles[-1]
+    assert "failed" in bundles[-1]["text/plain"]
+
+
+def test_a_completed_run_has_the_card_that_was_asked_for_and_none_at_the_end_of_its_cell(
+    lab: Lab, bundles: list[dict[str, Any]]
+) -> None:
+    GO_ON.set()
+    run = held.start().wait(LIMIT_S)
+    assert output_of(lab, run).paint() is True
+    assert WIDGET not in bundles[-1]
+    output = output_of(lab, run, is_asked_for=True)
+    assert output.paint() is False
+    assert WIDGET in bundles[-1]
 
 
 def test_without_a_kernel_or_a_person_there_is_no_card() -> None:

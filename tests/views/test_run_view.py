@@ -21,6 +21,7 @@ from ironflow_nb.views.run_view import NodeView, ProgressView, RunAction, RunVie
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
 
+BY_HAND = RunAction.INJECT, RunAction.FORK
 REACHED, GO_ON, IS_BROKEN = threading.Event(), threading.Event(), threading.Event()
 
 
@@ -118,7 +119,7 @@ def test_a_map_is_one_node_that_counts_its_items_and_a_delta_follows_it(lab: Lab
     assert set(change.parts) <= {"nodes", "edges"}
     assert node(before, "double").node.id in change.parts["nodes"].items
     assert before.after(change) == after
-    assert (after.progress.n_done, after.progress.n_known, after.actions) == (5, 5, ())
+    assert (after.progress.n_done, after.progress.n_known, after.actions) == (5, 5, BY_HAND)
 
 
 def test_the_text_of_a_run_is_made_from_its_view(lab: Lab) -> None:
@@ -137,7 +138,7 @@ def test_a_question_is_a_wait_with_its_choices_and_its_end(lab: Lab, asking: Any
     assert (wait.step, wait.question, wait.choices, wait.signals) == ("iron.ask[0]", "Who?", ("ann", "bob"), ())
     assert wait.due_at is not None
     assert wait.due_at >= wait.since_at
-    assert set(found.actions) == {RunAction.PAUSE, RunAction.CANCEL, RunAction.ANSWER}
+    assert set(found.actions) == {RunAction.PAUSE, RunAction.CANCEL, RunAction.ANSWER, *BY_HAND}
     run.answer("bob")
     assert run.result(LIMIT_S) == "bob"
     assert view(lab, run).waits == ()
@@ -236,14 +237,16 @@ DO: dict[RunAction, Callable[[Run[Any]], object]] = {
     RunAction.RETRY: lambda run: run.resume(retry="failed"),
     RunAction.ANSWER: lambda run: run.answer("ann"),
     RunAction.SIGNAL: lambda run: run.signal("go"),
+    RunAction.INJECT: lambda run: run.inject(run.steps()["step"].iloc[0], "ann", reason="a test"),
+    RunAction.FORK: lambda run: run.fork().cancel(),
 }
 OFFERED = {
-    "paused": (RunAction.RESUME, RunAction.CANCEL),
-    "failed": (RunAction.RESUME, RunAction.CANCEL),
-    "completed with a failure": (RunAction.RETRY,),
-    "cancelled": (),
-    "with a question": (RunAction.PAUSE, RunAction.CANCEL, RunAction.ANSWER),
-    "with a wait for a signal": (RunAction.PAUSE, RunAction.CANCEL, RunAction.SIGNAL),
+    "paused": (RunAction.RESUME, RunAction.CANCEL, *BY_HAND),
+    "failed": (RunAction.RESUME, RunAction.CANCEL, *BY_HAND),
+    "completed with a failure": (RunAction.RETRY, *BY_HAND),
+    "cancelled": (RunAction.FORK,),
+    "with a question": (RunAction.PAUSE, RunAction.CANCEL, RunAction.ANSWER, *BY_HAND),
+    "with a wait for a signal": (RunAction.PAUSE, RunAction.CANCEL, RunAction.SIGNAL, *BY_HAND),
 }
 
 

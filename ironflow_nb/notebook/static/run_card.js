@@ -1,5 +1,10 @@
 // The card of a run: its picture, drawn once and patched by what changes, with controls, forms and details.
-// A plain module for anywidget: nothing is bundled, and nothing is fetched.
+// A plain module for anywidget: nothing is fetched, and its imports are sent with it.
+import { button, childOf, enableButtons, followFrames, isNew, make, spoken, sureButton } from "./elements.js";
+import { showContinuation } from "./continuation.js";
+import { showTable, showTimes, waitElement } from "./question_form.js";
+import { logOfRun, showDetails } from "./step_details.js";
+import { closeForms, showPlan } from "./step_forms.js";
 
 /**
  * @typedef {{[name: string]: any}} Frame  All that a card shows, as `run_card.py` sends it. Instants are microseconds.
@@ -13,24 +18,11 @@ const ACTIONS = {
   cancel: ["Cancel", "End the run for good"],
 };
 const SVG = "http://www.w3.org/2000/svg";
-const SURE_MS = 4000;
 const AGAIN_MS = 1000;
 const MAX_HEIGHT = 560;
 
-/** Keep the latest frame in the model, for all of its views, and say that somebody shows it. */
 function initialize({ model }) {
-  const keep = (frame) => model.set("frame", { ...frame, skew: frame.now / 1000 - Date.now() });
-  keep(model.get("frame"));
-  model.on("msg:custom", (content) => {
-    if (content.frame) {
-      keep(content.frame);
-    } else if (content.change) {
-      const frame = model.get("frame");
-      const elements = content.change.svg ? content.elements : { ...frame.elements, ...content.elements };
-      keep({ ...frame, ...content.change, elements });
-    }
-  });
-  model.send({ do: "hello" });
+  followFrames(model);
 }
 
 /** @param {{model: any, el: HTMLElement}} context */
@@ -48,6 +40,8 @@ function render({ model, el }) {
     if (element) model.send({ do: "details", element });
   });
   const details = make("div", "ironflow-details", body);
+  const continuation = make("div", "ironflow-continuation", card);
+  const log = logOfRun(card, () => model.send({ do: "log" }));
   card.setAttribute("aria-label", `run ${model.get("frame").run_id}`);
 
   const send = (content, button) => {
@@ -61,18 +55,29 @@ function render({ model, el }) {
     showButtons(buttons, frame(), send);
     showMeter(meter, frame(), now());
     showWaits(waits, frame(), send);
+    showContinuation(continuation, frame().continuation, send);
     showTimes(card, now());
   };
   const hear = (content) => {
-    if (content.details && canvas.chosen) showDetails(details, content.details, frame(), () => canvas.choose(null));
-    if (content.error) {
-      told.textContent = content.error;
-      for (const button of card.querySelectorAll("button:disabled")) button.disabled = false;
+    if (content.details && canvas.chosen) showDetails(details, content.details, frame(), send, () => canvas.choose(null));
+    if (content.error || content.told) {
+      told.textContent = content.error ?? content.told;
+      enableButtons(card);
     }
+    if (content.told) {
+      closeForms(card);
+      canvas.chooseAgain();
+    }
+    if (content.log) log.show(content.log);
+    if (content.planned) showPlan(card, content.step, content.planned);
+    const wait = content.table && childOf(waits, (data) => data.step === content.step);
+    if (wait) showTable(wait, content.table, send);
     if (content.frame) canvas.draw(content.frame.svg, content.frame.elements);
     else if (content.change?.svg) canvas.draw(content.change.svg, content.elements);
     else if (content.change) canvas.patch(content.elements);
-    if (content.frame || content.change) paint();
+    if (!content.frame && !content.change) return;
+    paint();
+    log.ask();
   };
   model.on("msg:custom", hear);
   canvas.draw(frame().svg, frame().elements);
@@ -93,6 +98,10 @@ class Canvas {
   constructor(bar, body, choose) {
     this.tell = choose;
     this.chosen = null;
+    this.whole = { x: 0, y: 0, width: 1, height: 1 };
+    this.box = this.whole;
+    /** @type {any} */
+    this.svg = null; // a run may have no picture
     const tools = make("div", "ironflow-tools", bar);
     button(tools, "−", "Smaller", () => this.zoom(1.25));
     button(tools, "+", "Larger", () => this.zoom(0.8));
@@ -112,7 +121,7 @@ class Canvas {
     this.isFollowing = false;
     const parsed = svg ? new DOMParser().parseFromString(svg, "image/svg+xml").documentElement : null;
     this.place.replaceChildren(...(parsed ? [document.importNode(parsed, true)] : []));
-    this.svg = /** @type {SVGSVGElement} */ (this.place.querySelector("svg"));
+    this.svg = this.place.querySelector("svg");
     this.place.hidden = !this.svg;
     if (!this.svg) return;
     const { width, height } = this.svg.viewBox.baseVal;
@@ -235,6 +244,7 @@ class Canvas {
     this.look({ ...this.box, x: this.box.x + dx, y: this.box.y + dy });
   }
 
+  /** @param {number} factor @param {number[]} [at]  The part of width and height that stays in its place. */
   zoom(factor, [atX, atY] = [0.5, 0.5]) {
     if (!this.svg) return;
     const width = Math.min(Math.max(this.box.width * factor, 60), this.whole.width * 4);
@@ -275,15 +285,8 @@ function showButtons(place, frame, send) {
   place.replaceChildren();
   for (const action of possible) {
     const [label, title] = ACTIONS[action];
-    const made = button(place, label, title, () => {
-      if (action !== "cancel" || made.dataset.sure) return send({ do: action }, made);
-      made.dataset.sure = "true";
-      made.textContent = "Cancel for good?";
-      setTimeout(() => {
-        delete made.dataset.sure;
-        made.textContent = label;
-      }, SURE_MS);
-    });
+    const ask = (made) => send({ do: action }, made);
+    const made = action === "cancel" ? sureButton(place, label, title, "Cancel for good?", ask) : button(place, label, title, ask);
     made.dataset.action = action;
   }
 }
@@ -316,162 +319,5 @@ function showWaits(place, frame, send) {
   place.replaceChildren(...frame.waits.map((wait) => waitElement(wait, send)));
 }
 
-function waitElement(wait, send) {
-  const item = make("div", "ironflow-wait", null);
-  const head = make("div", "ironflow-wait-head", item);
-  make("strong", "", head).textContent = wait.question ?? waitWords(wait);
-  if (wait.due_at) make("span", "ironflow-due", head).dataset.due = String(wait.due_at);
-  if (wait.payload) make("pre", "", item).textContent = wait.payload;
-  if (wait.question) answerForm(item, wait, send);
-  for (const name of wait.signals) signalForm(item, name, send);
-  return item;
-}
-
-function waitWords(wait) {
-  return wait.kind === "signal" ? `waits for ${wait.signals.join(", ")}` : `${wait.step} waits`;
-}
-
-function answerForm(item, wait, send) {
-  const answer = (line, made) => send({ do: "answer", step: wait.step, line }, made);
-  const yes = ["yes", "no"];
-  if (wait.form === "choice" && String(wait.choices) === String(yes)) {
-    const words = wait.step.startsWith("iron.approve") ? ["Approve", "Reject"] : ["Yes", "No"];
-    const row = make("div", "ironflow-form", item);
-    yes.forEach((line, n) => button(row, words[n], wait.question, (event) => answer(line, event.currentTarget)));
-  } else if (wait.form) {
-    const field = inputOf(wait);
-    form(item, field, "Answer", wait.question, (made) => answer(typed(field, wait.form), made));
-    if (!wait.choices.length) field.title = wait.fits;
-  } else {
-    make("code", "", item).textContent = wait.expression;
-  }
-}
-
-function signalForm(item, name, send) {
-  const field = make("input", "", null);
-  field.placeholder = "payload: JSON, text, or nothing";
-  form(item, field, `Send ${name}`, `payload of ${name}`, (made) => send({ do: "signal", name, line: field.value }, made));
-}
-
-function form(item, field, label, about, submit) {
-  const made = make("form", "ironflow-form", item);
-  field.setAttribute("aria-label", about);
-  field.addEventListener("keydown", (event) => event.stopPropagation()); // the notebook has shortcuts of its own
-  made.append(field);
-  const sent = button(made, label, about, () => {});
-  sent.type = "submit";
-  made.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit(sent);
-  });
-}
-
-function inputOf(wait) {
-  if (wait.form === "choice") {
-    const select = make("select", "", null);
-    for (const choice of wait.choices) make("option", "", select).textContent = choice;
-    return select;
-  }
-  if (wait.form === "json") {
-    const area = make("textarea", "", null);
-    area.placeholder = wait.fits;
-    return area;
-  }
-  const field = make("input", "", null);
-  field.type = { number: "number", date: "date", datetime: "datetime-local" }[wait.form] ?? "text";
-  if (wait.form === "number") field.step = "any";
-  field.placeholder = wait.fits;
-  return field;
-}
-
-function typed(field, kind) {
-  return kind === "datetime" && field.value ? new Date(field.value).toISOString() : field.value;
-}
-
-/** Show how long each wait still has. */
-function showTimes(card, now) {
-  for (const place of card.querySelectorAll("[data-due]")) {
-    const left = Number(place.dataset.due) / 1000 - now;
-    const at = new Date(Number(place.dataset.due) / 1000).toLocaleString();
-    place.textContent = left > 0 ? `until ${at} (${spoken(left)} left)` : `until ${at}`;
-  }
-}
-
-// -- details --------------------------------------------------------------------------------------------------------
-
-function showDetails(place, found, frame, forget) {
-  const opened = Object.fromEntries([...place.querySelectorAll("details")].map((each) => [each.dataset.name, each.open]));
-  place.replaceChildren();
-  const head = make("div", "ironflow-wait-head", place);
-  make("strong", "", head).textContent = found.label || "several nodes";
-  if (found.n_steps > 1) make("span", "", head).textContent = `${found.n_steps} steps`;
-  button(head, "Close", "Close the details", () => {
-    place.replaceChildren();
-    forget();
-  });
-  if (!found.steps.length) make("p", "", place).textContent = found.title || "nothing of it is recorded";
-  for (const step of found.steps) stepElement(place, step, opened[step.step] ?? (found.steps.length === 1 || !!step.error));
-  if (found.n_steps > found.steps.length)
-    make("p", "", place).textContent = `and ${found.n_steps - found.steps.length} more: iron.get_run("${frame.run_id}").steps()`;
-  if (found.source) {
-    const source = make("details", "", place);
-    source.dataset.name = "source";
-    source.open = Boolean(opened.source);
-    make("summary", "", source).textContent = "source";
-    make("pre", "", source).textContent = found.source;
-  }
-}
-
-function stepElement(place, step, isOpen) {
-  const item = make("details", "ironflow-step", place);
-  item.dataset.name = step.step;
-  item.open = isOpen;
-  const took = step.duration_s == null ? "" : `, ${spoken(step.duration_s * 1000)}`;
-  const again = step.attempt > 1 ? `, attempt ${step.attempt}` : "";
-  const summary = make("summary", "", item);
-  summary.textContent = `${step.step}: ${step.status}${again}${took}`;
-  summary.dataset.status = step.status;
-  const list = make("dl", "", item);
-  const rows = { inputs: step.inputs, output: step.output, error: step.error, reason: step.reason, run: step.child_run_id };
-  for (const [name, text] of Object.entries(rows)) {
-    if (!text) continue;
-    make("dt", "", list).textContent = name;
-    make("dd", "", list).textContent = text;
-  }
-}
-
-// -- elements -------------------------------------------------------------------------------------------------------
-
-function make(tag, name, parent) {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  parent?.append(made);
-  return made;
-}
-
-function button(parent, label, title, act) {
-  const made = make("button", "ironflow-button", parent);
-  made.type = "button";
-  made.textContent = label;
-  made.title = title;
-  made.addEventListener("click", act);
-  return made;
-}
-
-/** Return whether a place shows something else by now, and note what it is to show. */
-function isNew(place, shown) {
-  const text = JSON.stringify(shown);
-  if (place.dataset.shown === text) return false;
-  place.dataset.shown = text;
-  return true;
-}
-
-function spoken(ms) {
-  const s = Math.round(ms / 1000);
-  if (ms < 950) return `${Math.round(ms)} ms`;
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  return s < 172800 ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min` : `${Math.round(s / 86400)} days`;
-}
-
+export { Canvas, button, initialize, isNew, make, render, showTimes, spoken, waitElement }; // for cards of more than a run
 export default { initialize, render };
