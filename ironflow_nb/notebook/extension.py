@@ -55,7 +55,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.register_magics(GraphMagics)
     shell.Completer.custom_matchers += [GraphMatcher(shell), RunMatcher(shell)]
     shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
-    hooks.keep(show_unfinished())
+    hooks.keep("unfinished", show_unfinished())
 
 
 def unload_ipython_extension(shell: Any) -> None:

@@ -48,7 +48,7 @@ class NotebookHooks:
         self._cells: dict[int, list[RunningCell]] = {}
         self._deciders: DeciderPictures | None = None
         self._outputs: list[LiveOutput] = []
-        self._journal_card: JournalOutput[Any] | None = None
+        self._journal_cards: dict[str, JournalOutput[Any]] = {}
         self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
@@ -71,8 +71,8 @@ class NotebookHooks:
         self._shell.display_formatter.ipython_display_formatter.pop(Sweep, None)
         for name in (DECIDER, INBOX):
             self._shell.display_formatter.ipython_display_formatter.pop(".".join(name), None)
-        if self._journal_card is not None:
-            self._journal_card.settle()
+        for card in self._journal_cards.values():
+            card.settle()
         if self._deciders is not None:
             self._deciders.stop()
 
@@ -92,13 +92,15 @@ class NotebookHooks:
             raise NotImplementedError  # IPython shows the table
         from ironflow_nb.notebook.inbox_card import show_inbox
 
-        self.keep(show_inbox(inbox))
+        self.keep("inbox", show_inbox(inbox))
 
-    def keep(self, card: JournalOutput[Any] | None) -> None:
-        """Note a card of the journal; the one before becomes text."""
-        if self._journal_card is not None and card is not None:
-            self._journal_card.settle()
-        self._journal_card = card or self._journal_card
+    def keep(self, name: str, card: JournalOutput[Any] | None) -> None:
+        """Note a card of the journal; the one before of that name becomes text."""
+        before = self._journal_cards.pop(name, None)
+        if before is not None:
+            before.settle()
+        if card is not None:
+            self._journal_cards[name] = card
 
     def _show_decider(self, decider: Any) -> None:
         """Show a decider with a picture that follows it; its earlier picture no longer does."""

@@ -289,7 +289,7 @@ def test_after_an_edit_the_card_of_a_failed_run_says_what_resuming_would_do(lab:
     assert "+    return n * 10" in edit["diff"].splitlines()
     assert after["summary"].startswith("1 reused (")
     assert "1 tried again (" in after["summary"]
-    front_end.send(do="resume")
+    assert front_end.ask("done", do="resume") == "resume"
     assert run.result(LIMIT_S) == 30
     shown.again()
     shown.card.look_at_code()

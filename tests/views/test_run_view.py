@@ -222,6 +222,13 @@ def broken(which: Any) -> Run[Any]:
     return run
 
 
+def forked(run: Run[Any]) -> None:
+    made = run.fork()
+    with suppress(IronflowError):  # it may have completed
+        made.cancel()
+    made.wait(LIMIT_S)
+
+
 BEGINNINGS: dict[str, Callable[[], Run[Any]]] = {
     "paused": lambda: is_waiting(hears.start()).pause().wait(LIMIT_S),
     "failed": lambda: broken(calls),
@@ -238,7 +245,7 @@ DO: dict[RunAction, Callable[[Run[Any]], object]] = {
     RunAction.ANSWER: lambda run: run.answer("ann"),
     RunAction.SIGNAL: lambda run: run.signal("go"),
     RunAction.INJECT: lambda run: run.inject(run.steps()["step"].iloc[0], "ann", reason="a test"),
-    RunAction.FORK: lambda run: run.fork().cancel(),
+    RunAction.FORK: forked,
 }
 OFFERED = {
     "paused": (RunAction.RESUME, RunAction.CANCEL, *BY_HAND),
