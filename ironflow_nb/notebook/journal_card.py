@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ironflow_nb.notebook.card_widget import CardWidget
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
-UNHEARD_S: Final = 5.0
+UNHEARD_S: Final = 60.0
+"""After this time without a word of the front end the text stays. A kernel may first import much in the next cells."""
 LATE_S: Final = 1.0
 
 
