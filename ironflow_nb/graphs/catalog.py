@@ -11,11 +11,18 @@ from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_from_function
 from ironflow_nb.graphs.nodes.archives import UNZIP, ZIP
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
+from ironflow_nb.graphs.nodes.cached_values import CACHE_GET, CACHE_SET
 from ironflow_nb.graphs.nodes.dates import DATE
+from ironflow_nb.graphs.nodes.documents import DOCUMENT
 from ironflow_nb.graphs.nodes.emit import EMIT_EVENT
 from ironflow_nb.graphs.nodes.files import FILE
+from ironflow_nb.graphs.nodes.html_texts import HTML, MARKDOWN
 from ironflow_nb.graphs.nodes.http import HTTP
+from ironflow_nb.graphs.nodes.language_models import EMBED, LLM
+from ironflow_nb.graphs.nodes.mcp_servers import MCP
+from ironflow_nb.graphs.nodes.messages import EMAIL, SLACK
 from ironflow_nb.graphs.nodes.shell import SHELL
+from ironflow_nb.graphs.nodes.spreadsheets import XLSX
 from ironflow_nb.graphs.nodes.sql import SQL
 from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
 from ironflow_nb.graphs.nodes.transform import BATCH, DEDUPLICATE, FILTER, FOREACH, TRANSFORM
@@ -43,6 +50,13 @@ BUILT_IN: Final = {
         ZIP,
         UNZIP,
         SQL,
+        XLSX,
+        DOCUMENT,
+        LLM,
+        EMBED,
+        MCP,
+        EMAIL,
+        SLACK,
         TRANSFORM,
         FILTER,
         FOREACH,
@@ -52,9 +66,13 @@ BUILT_IN: Final = {
         PARSE,
         FORMAT,
         TEMPLATE,
+        HTML,
+        MARKDOWN,
         DATE,
         HASH,
         LOG,
+        CACHE_GET,
+        CACHE_SET,
         EMIT_EVENT,
         DELAY,
         WAIT,

@@ -12,6 +12,7 @@ from ironflow_nb.core.lanes import Lane
 from ironflow_nb.core.retry import NEVER, Retry
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath
 from ironflow_nb.graphs.compiler.graph_input import GraphInput
+from ironflow_nb.graphs.host_auth import HostAuth
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.language.templates import Template
 
@@ -152,6 +153,7 @@ class CompiledGraph(msgspec.Struct, frozen=True, kw_only=True):
     output: Template | None
     concurrency: int
     secrets: Mapping[str, Mapping[str, str]]
+    auths: tuple[HostAuth, ...]
     data: Mapping[str, Any]
 
 

@@ -11,18 +11,22 @@ at all (backslashes, control characters, escapes, digits of other scripts). So t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 from ironflow_nb.errors import NotGranted
+from ironflow_nb.graphs.remote_paths import canonical_url, is_remote, is_within_url
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 HOST_PATTERN: Final = r"^(\*\.)?[^\s/?#@*\\%]+$"
 """The pattern of host names in schemas; `matches_host` is stricter."""
+
+SERVER_PATTERN: Final = r"^[^\s/?#@*\\%]+:[0-9]{1,5}$"
+"""The pattern of servers in schemas: a host with its port."""
 
 _URL: Final = re.compile(r"(https?)://([^/?#\\\s]+)(?=[/?#]|\Z)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@]+)(?::([0-9]{0,5}))?", re.ASCII)
@@ -129,7 +133,7 @@ def _canonical_address(text: str) -> str | None:
         return None
 
 
-Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "keyring", "lambda", "python"]
+Grant: TypeAlias = Literal["http", "files", "servers", "shell", "shell_env", "env", "keyring", "lambda", "python"]
 GRANT_NAMES: Final[tuple[Grant, ...]] = get_args(Grant)
 
 SHELL_TEXT: Final = "a text for the shell"
@@ -146,8 +150,13 @@ GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
         },
         "files": {
             "description": "folders and files, relative to the folder of the graph's file or to the working "
-            "directory; true is every file",
+            "directory, or URLs such as s3://bucket/folder; true is every file of this machine",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
+        },
+        "servers": {
+            "description": "servers of databases and of mail, each with its port: db.example.org:5432; true is every "
+            "server",
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "pattern": SERVER_PATTERN}}],
         },
         "shell": {
             "description": "true is every program and the shell; a list names programs, for commands that are lists",
@@ -180,7 +189,10 @@ GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
 
 
 class Need(NamedTuple):
-    """One thing that a node needs: `what` is a URL for ``http``, else a path, a program or a name."""
+    """One thing that a node needs: `what` is a URL for ``http``, else a path, a program or a name.
+
+    For ``servers`` it is a host in lower case with its port: ``db.example.org:5432``.
+    """
 
     grant: Grant
     what: str
@@ -213,14 +225,17 @@ class Grants(msgspec.Struct, frozen=True):
         allowed = dict(self.allowed)
         files = allowed.get("files", False)
         if not isinstance(files, bool):
-            allowed["files"] = tuple(str(root) for root in map(self._resolve_or_none, files) if root is not None)
+            roots = (name if is_remote(name) else self._resolve_or_none(name) for name in files)
+            allowed["files"] = tuple(str(root) for root in roots if root is not None)
         return allowed
 
     def refusal(self, need: Need) -> str | None:
         """Return why the need is not granted and how to grant it; None if it is granted."""
         allowed = self.allowed.get(need.grant, False)
-        if allowed is True:
+        if allowed is True and not (need.grant == "files" and is_remote(need.what)):
             return None
+        if allowed is True:  # every file of this machine; others are on servers
+            return None if self.allowed.get("http") is True else _refusal_message(need, ())
         names = () if allowed is False else allowed
         return None if self._is_granted(need, names) else _refusal_message(need, names)
 
@@ -229,11 +244,15 @@ class Grants(msgspec.Struct, frozen=True):
             case "http":
                 origin = origin_of(need.what)
                 return origin is not None and any(matches_host(name, origin) for name in names)
+            case "files" if is_remote(need.what):
+                return any(is_within_url(need.what, name) for name in names if is_remote(name))
             case "files":
                 path = self._resolve_or_none(need.what)
                 return path is not None and self._is_path_granted(path, names)
             case "python":
                 return any(_is_module_within(need.what, name) for name in names)
+            case "servers":
+                return need.what in {name.lower() for name in names}
             case _:
                 return need.what in names
 
@@ -272,7 +291,7 @@ class Grants(msgspec.Struct, frozen=True):
         Raises:
             NotGranted: the path is outside of the granted ones, or can't be resolved.
         """
-        path = self._resolve_or_none(text)
+        path = None if is_remote(text) else self._resolve_or_none(text)
         if path is None:
             raise NotGranted(f"files {text!r} is not a valid path; give another", grant="files", what=text)
         allowed = self.allowed.get("files", False)
@@ -294,15 +313,22 @@ class Grants(msgspec.Struct, frozen=True):
         except (OSError, RuntimeError, ValueError):
             return None
 
+    @staticmethod
+    def local_names(names: Iterable[str]) -> Iterator[str]:
+        """Yield those of granted files that are paths of this machine."""
+        return (name for name in names if not is_remote(name))
+
     def _is_path_granted(self, path: Path, names: tuple[str, ...]) -> bool:
-        roots = map(self._resolve_or_none, names)
+        roots = map(self._resolve_or_none, self.local_names(names))
         return any(root is not None and path.is_relative_to(root) for root in roots)
 
 
 def _refusal_message(need: Need, names: tuple[str, ...]) -> str:
     name = _name_to_grant(need)
     if not name:
-        return f"{need.grant}: the URL has no valid host, so it can't be granted"
+        return (
+            f"{need.grant}: the URL has no valid {'host' if need.grant == 'http' else 'path'}, so it can't be granted"
+        )
     granted = _granted_text(names)
     if need == Need("shell", SHELL_TEXT):
         return (
@@ -323,6 +349,8 @@ def _name_to_grant(need: Need) -> str:
             return host_of(need.what)
         case "python":
             return need.what.rpartition(".")[0] or need.what
+        case "files" if is_remote(need.what):
+            return canonical_url(need.what) or ""
         case _:
             return need.what
 
@@ -346,4 +374,6 @@ def _common_names(kind: str, one: bool | tuple[str, ...], other: bool | tuple[st
 
 
 def _is_path_within(path: str, root: str) -> bool:
+    if is_remote(path) or is_remote(root):
+        return is_within_url(path, root)
     return Path(path).is_relative_to(root)

@@ -73,6 +73,7 @@ class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
         *,
         allow: Mapping[str, Any] | None = None,
         secrets: Mapping[str, Mapping[str, str]] | None = None,
+        auth: Mapping[str, Mapping[str, Any]] | None = None,
         concurrency: int | None = None,
         functions: Functions | None = None,
         input: Mapping[str, Any] | None = None,
@@ -83,9 +84,9 @@ class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
             name: the name of its runs.
             allow: its grants, as in the text of a graph; by default everything.
             secrets: the source of each secret by name: ``{"env": ...}``, ``{"keyring": ...}`` or ``{"prompt": ...}``.
+            auth: a credential for each of some hosts, by name: ``{"host": ..., "bearer": "{{ secrets.token }}"}``.
             concurrency: how many nodes run at once; 16 by default.
-            functions: functions by the names that ``python`` nodes use; other names mean steps and functions of the
-                notebook.
+            functions: those of ``python`` nodes by name; other names mean steps and functions of the notebook.
             input: the declared inputs by name: a type, or ``{"type": "list", "default": []}``.
 
         Raises:
@@ -97,7 +98,7 @@ class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
                 'iron.Graph("triage"); read an existing graph with iron.Graph.from_yaml(text or path) or '
                 "iron.Graph.from_dict(data)"
             )
-        given = {"input": input, "secrets": secrets, "concurrency": concurrency}
+        given = {"input": input, "secrets": secrets, "auth": auth, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(
             source_from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None
@@ -129,8 +130,7 @@ class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
         Args:
             text_or_path: a text with several lines, or with a colon followed by a blank, is YAML; others are paths.
             allow: bounds of the graph's own ``allow``: only what both grant is granted.
-            functions: functions by the names that ``python`` nodes use; other names mean steps and functions of the
-                notebook.
+            functions: those of ``python`` nodes by name; other names mean steps and functions of the notebook.
 
         Raises:
             GraphInvalid: the text is not valid YAML, or too large.

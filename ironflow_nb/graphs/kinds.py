@@ -11,7 +11,7 @@ import msgspec
 
 from ironflow_nb.core.wait_rules import Wanted
 from ironflow_nb.errors import DefinitionError, NodeFailed
-from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.grants import Grants, Need, UrlOrigin
 
 COMMON_KEYS: Final = frozenset(
     {
@@ -77,6 +77,11 @@ def failure(
     )
 
 
+def missing_extra(context: NodeContext, what: str, extra: str) -> NodeFailed:
+    """Return the error of a node whose library is not installed. `what` is what needs it."""
+    return failure(context, f"{what} needs libraries that are not installed: pip install 'ironflow-nb[{extra}]'")
+
+
 Options: TypeAlias = Mapping[str, Any]
 """The options of one node, with all expressions evaluated."""
 
@@ -109,6 +114,13 @@ class NodeContext(Protocol):
 
     def log(self, message: str, level: str = "info") -> None:
         """Log a message of the run; secrets in it are redacted."""
+
+    def auth(self, origin: UrlOrigin) -> Mapping[str, Any] | None:
+        """Return the credential that the graph has for the host, as the ``auth`` of a node; None if it has none.
+
+        Raises:
+            SecretMissing, NotGranted: its secret is not there.
+        """
 
     def has_secret(self, content: str | bytes) -> bool:
         """Return True if the content has a secret of the graph in any form."""
@@ -222,7 +234,7 @@ def kind_from_function(
     return Kind(
         name=name,
         description=description or first_line or f"calls {plain.__qualname__}",
-        schema=schema or _schema_of(plain, parameters),
+        schema=schema or schema_of_function(plain),
         perform=perform,
         shorthand=_shorthand(parameters),
         is_outside=True,
@@ -239,7 +251,9 @@ def _shorthand(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     return named[0] if len(named) == 1 else needed[0] if len(needed) == 1 else None
 
 
-def _schema_of(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, Any]:
+def schema_of_function(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the schema of the arguments that a function takes by name, but for `context`, by its annotations."""
+    parameters = inspect.signature(function).parameters
     try:
         hints = get_type_hints(function)
     except Exception:  # noqa: BLE001 -- an annotation may name anything

@@ -10,9 +10,13 @@ import pytest
 from ironflow_nb.graphs.kinds import COMMON_KEYS, CONTROL_KEYS
 from tests.graphs.mistakes import said
 
-PAGE = (Path(__file__).parents[2] / "docs" / "graphs.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "graphs.md").read_text()
+NODES = (DOCS / "nodes.md").read_text()
 WHOLE = [
-    text for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if text.startswith("graph:")
+    text
+    for text in re.findall(r"^```yaml\n(.*?)^```", PAGE + NODES, re.MULTILINE | re.DOTALL)
+    if text.startswith("graph:")
 ]
 
 

@@ -86,11 +86,13 @@ def test_a_workflow_with_every_tag_is_a_graph_without_errors(tmp_path: Path, len
     http = data["nodes"][0]
     assert (http["id"], http["description"]) == ("all_parcels", "all-parcels in the imported file")
     assert http["http"]["url"] == "https://depot.test/v1/{{ input.region }}/parcels"
-    assert http["http"]["auth"] == {"host": "depot.test", "header": {"name": "X-Key", "value": "{{ secrets.depot }}"}}
+    assert data["auth"] == {
+        "depot": {"host": "depot.test", "header": {"name": "X-Key", "value": "{{ secrets.depot }}"}},
+        "mailer": {"host": "mail.test", "basic": {"user": "ada", "password": "{{ secrets.mailer }}"}},
+    }
+    assert "auth" not in http["http"]
     assert http["http"]["fail_on_status"] is False
     assert http["retry"] == {"attempts": 4, "on_status": [429, 503]}
-    send = data["nodes"][3]["branch"]["mail"]["do"][0]["http"]
-    assert send["auth"]["basic"] == {"user": "ada", "password": "{{ secrets.mailer }}"}
 
 
 def test_an_imported_graph_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +201,8 @@ nodes:
   - !Http {id: d, url: "https://depot.test/x", method: GET}
 """
     graph = imported(tmp_path, text, PROVIDERS)
-    assert [node["id"] for node in graph.data["nodes"] if "auth" in node["http"]] == ["d"]
+    assert graph.data["auth"].keys() == {"depot"}
+    assert [each.host for each in graph.definition.auths] == ["depot.test"]
     assert any("its host is known only when it runs" in note for note in graph.notes)
 
 

@@ -30,6 +30,7 @@ from ironflow_nb.graphs.compiled_graph import (
 )
 from ironflow_nb.graphs.compiler import json_schema
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, format_path, value_at
+from ironflow_nb.graphs.compiler.graph_auth import compiled_auth
 from ironflow_nb.graphs.compiler.graph_input import INPUT, GraphInput, declared_inputs
 from ironflow_nb.graphs.compiler.graph_source import GraphSource
 from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes
@@ -174,6 +175,9 @@ class _GraphCompiler:
             output=output,
             concurrency=concurrency if type(concurrency) is int else CONCURRENCY,
             secrets=self._secrets,
+            auths=compiled_auth(
+                data.get("auth"), self.findings, self._tasks.template, frozenset(self._secrets), self.grants
+            ),
             data=data,
         )
 

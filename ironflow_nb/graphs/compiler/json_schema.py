@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ironflow_nb.core.retry import LONGEST_DELAY_S
-from ironflow_nb.graphs import grants, secrets
+from ironflow_nb.graphs import grants, host_auth, secrets
 from ironflow_nb.graphs.kinds import INAPPLICABLE_KEYS, Kind
 
 EXPRESSION: Final = {"type": "string", "pattern": r"\{\{", "description": "one expression: {{ ... }}"}
@@ -44,6 +44,7 @@ PATTERN_TEXTS: Final = {
     GRAPH_NAME: "letters, digits, underscores, dots and dashes, with a letter or an underscore first",
     DURATION: 'true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"',
     EXPRESSION["pattern"]: "an expression in {{ }}",
+    grants.SERVER_PATTERN: "a host with its port, such as db.example.org:5432",
     grants.HOST_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
 }
 """The patterns in words, for messages."""
@@ -228,6 +229,7 @@ TOP: Final[Mapping[str, Any]] = {
     "input": INPUT,
     "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.GRANTS_SCHEMA]},
     "secrets": secrets.SECRETS_SCHEMA,
+    "auth": host_auth.GRAPH_AUTH,
     "concurrency": {
         "type": "integer",
         "minimum": 1,

@@ -23,7 +23,7 @@ from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.files import NodeFiles
-from ironflow_nb.graphs.nodes.folders import MAX_ENTRIES, chunks_of, list_entries, write_whole
+from ironflow_nb.graphs.nodes.folders import MAX_ENTRIES, chunks_of, list_entries
 
 MAX_BYTES: Final = 500_000_000
 _DIRECTORY_BYTES: Final = 16_000_000
@@ -84,7 +84,7 @@ def _zip(options: Options, context: NodeContext) -> dict[str, Any]:
             for name, path in sorted(named.items()):
                 _add_member(archive, name, path, files, limits)
         made.seek(0)
-        n_bytes = _write(to, chunks_of(made), files, is_replacing=options.get("overwrite", True))
+        n_bytes = files.write_whole(to, chunks_of(made), is_replacing=options.get("overwrite", True))
     return {"path": to, "entries": sorted(named), "n_entries": len(named), "bytes": n_bytes}
 
 
@@ -115,12 +115,6 @@ def _add_member(archive: ZipFile, name: str, path: str, files: NodeFiles, limits
                     member.write(chunk)
 
 
-def _write(path: str, chunks: Iterator[bytes], files: NodeFiles, *, is_replacing: bool) -> int:
-    place = files.target(path)
-    with files.folder_of(place, is_made=True) as folder:
-        return write_whole(folder, place.name, chunks, is_replacing=is_replacing)
-
-
 # -- unzip -------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +132,7 @@ def _unzip(options: Options, context: NodeContext) -> dict[str, Any]:
             is_replacing = options.get("overwrite", True)
             for entry, path, info in zip(entries, targets, members, strict=True):
                 with files.translated_errors("unzipped", path), archive.open(info) as member:
-                    n_bytes = _write(path, limits.counted(member), files, is_replacing=is_replacing)
+                    n_bytes = files.write_whole(path, limits.counted(member), is_replacing=is_replacing)
                 entry |= {"path": path, "bytes": n_bytes}
     n_bytes = sum(entry["bytes"] for entry in entries)
     return {"path": options.get("to", written), "entries": entries, "n_entries": len(entries), "bytes": n_bytes}
@@ -166,8 +160,7 @@ class _BoundedFile:
 
 @contextmanager
 def _opened(written: str, files: NodeFiles) -> Iterator[ZipFile]:
-    place = files.place(written)
-    with files.folder_of(place) as folder, os.fdopen(folder.open_file(place.name, os.O_RDONLY), "rb") as file:
+    with files.opened(written) as file:
         try:
             with ZipFile(_BoundedFile(file)) as archive:
                 yield archive

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.graphs.grants import Grants, Need
@@ -25,9 +25,14 @@ from ironflow_nb.graphs.nodes.folders import (
     require_file,
     write_whole,
 )
+from ironflow_nb.graphs.nodes.remote_files import STORAGE, RemoteFiles
+from ironflow_nb.graphs.remote_paths import is_remote
 from ironflow_nb.values.private_files import open_journals
 
 MAX_BYTES: Final = 50_000_000
+MOST_COPIED: Final = 500_000_000
+"""The most bytes that are copied from or to a server."""
+
 ACTIONS: Final = ("read", "write", "append", "copy", "move", "delete", "list", "exists")
 
 
@@ -73,6 +78,7 @@ SCHEMA: Final = options_schema(
             "type": "string",
             "minLength": 1,
         },
+        "storage": STORAGE,
         "max_bytes": {
             "description": f"how large a file may be that is read; by default {MAX_BYTES:,} bytes",
             "type": "integer",
@@ -95,6 +101,7 @@ SCHEMA: Final = options_schema(
         _only_with("max_bytes", ["read"]),
         _only_with("missing_ok", ["delete"]),
         _only_with("pattern", ["list"]),
+        _only_with("storage", ["read", "write", "copy", "delete", "list", "exists"]),
     ],
 )
 
@@ -157,6 +164,19 @@ class NodeFiles:
         with open_folder(place.parent, may_make if is_made else None) as folder:
             yield folder
 
+    def write_whole(self, written: str, chunks: Iterable[bytes], *, is_replacing: bool = True) -> int:
+        """Write a granted file, whole or not at all, with the folders that are missing; return its size."""
+        place = self.target(written)
+        with self.folder_of(place, is_made=True) as folder:
+            return write_whole(folder, place.name, chunks, is_replacing=is_replacing)
+
+    @contextmanager
+    def opened(self, written: str) -> Iterator[IO[bytes]]:
+        """Open a granted file for reading."""
+        place = self.place(written)
+        with self.folder_of(place) as folder, os.fdopen(folder.open_file(place.name, os.O_RDONLY), "rb") as file:
+            yield file
+
     def require_no_root(self, place: Path) -> None:
         """Refuse to move or delete a folder that is granted itself, or contains a granted one or a journal in use."""
         for journal in open_journals():
@@ -164,7 +184,8 @@ class NodeFiles:
                 raise OSError(errno.EPERM, f"the journal {journal}, which is in use here, lies in it")
         grants = self.context.grants
         names = grants.allowed.get("files")
-        roots = [grants.resolved(name) for name in (names if isinstance(names, tuple) else (".", *_HOME))]
+        local = grants.local_names(names) if isinstance(names, tuple) else (".", *_HOME)
+        roots = [grants.resolved(name) for name in local]
         if any(root.is_relative_to(place) for root in roots):
             raise OSError(errno.EPERM, "it is a granted folder itself, or has one in it; name what is in it instead")
 
@@ -228,8 +249,7 @@ def _decode_content(content: bytes) -> str:
 def _read_file(options: Options, files: NodeFiles) -> dict[str, Any]:
     written, most = options["read"], options.get("max_bytes", MAX_BYTES)
     with files.translated_errors("read", written):
-        place = files.place(written)
-        with files.folder_of(place) as folder, os.fdopen(folder.open_file(place.name, os.O_RDONLY), "rb") as file:
+        with files.opened(written) as file:
             content = file.read(most + 1)
         if len(content) > most:
             raise ValueError(f"it has more than {most} bytes; read a smaller one, or raise max_bytes")
@@ -241,9 +261,7 @@ def _write_file(options: Options, files: NodeFiles) -> dict[str, Any]:
     written = options["write"]
     with files.translated_errors("written", written):
         content = _encode_content(options["content"])
-        place = files.target(written)
-        with files.folder_of(place, is_made=True) as folder:
-            write_whole(folder, place.name, [content], is_replacing=options.get("overwrite", True))
+        files.write_whole(written, [content], is_replacing=options.get("overwrite", True))
         return {"path": written, "bytes": len(content)}
 
 
@@ -370,6 +388,62 @@ def _check_exists(options: Options, files: NodeFiles) -> dict[str, Any]:
         return {"path": written, "exists": found is not None, "is_folder": is_folder}
 
 
+def _perform_remote(action: str, options: Options, files: NodeFiles) -> dict[str, Any]:
+    """Do an action on a URL, or one that copies from or to one."""
+    __tracebackhide__ = True
+    written, storage, context = options[action], options.get("storage", {}), files.context
+    if action not in _DONE_REMOTELY:
+        raise failure(context, f"{action} is for files of this machine; read and write the whole, or copy and delete")
+    with files.translated_errors(_DONE_REMOTELY[action], written):
+        if action == "copy":
+            return _copy_remotely(options, files)
+        remote = RemoteFiles(written, storage, context)
+        match action:
+            case "read":
+                content = remote.read(options.get("max_bytes", MAX_BYTES))
+                is_text = options.get("as", "text") == "text"
+                return {
+                    "path": written, "content": _decode_content(content) if is_text else content, "bytes": len(content)
+                }  # fmt: skip
+            case "write":
+                content = _encode_content(options["content"])
+                n_bytes = remote.write(content, is_replacing=options.get("overwrite", True))
+                return {"path": written, "bytes": n_bytes}
+            case "delete":
+                is_deleted = remote.delete(is_recursive=options.get("recursive", False))
+                if not is_deleted and not options.get("missing_ok", False):
+                    raise FileNotFoundError(errno.ENOENT, "it is not there; if that is no mistake: missing_ok: true")
+                return {"path": written, "is_deleted": is_deleted}
+            case "list":
+                pattern, is_recursive = options.get("pattern", "*"), options.get("recursive", False)
+                entries = remote.entries(pattern=pattern, is_recursive=is_recursive)
+                return {"path": written, "entries": entries, "n_entries": len(entries)}
+            case _:
+                return {"path": written, **remote.exists()}
+
+
+_DONE_REMOTELY: Final = {
+    "read": "read", "write": "written", "copy": "copied", "delete": "deleted", "list": "listed",
+    "exists": "looked for",
+}  # fmt: skip
+
+
+def _copy_remotely(options: Options, files: NodeFiles) -> dict[str, Any]:
+    written, to, storage = options["copy"], options["to"], options.get("storage", {})
+    target = RemoteFiles(to, storage, files.context) if is_remote(to) else None
+    if is_remote(written):
+        content = RemoteFiles(written, storage, files.context).read(MOST_COPIED)
+    else:
+        with files.opened(written) as file:
+            content = file.read(MOST_COPIED + 1)
+        if len(content) > MOST_COPIED:
+            raise ValueError(f"it has more than {MOST_COPIED:,} bytes")
+    is_replacing = options.get("overwrite", True)
+    if target is None:
+        return {"path": to, "bytes": files.write_whole(to, [content], is_replacing=is_replacing)}
+    return {"path": to, "bytes": target.write(content, is_replacing=is_replacing)}
+
+
 _ACTIONS: Final[Mapping[str, Callable[[Options, NodeFiles], dict[str, Any]]]] = {
     "read": _read_file, "write": _write_file, "append": _append_file, "copy": _copy_path, "move": _move_path,
     "delete": _delete_path, "list": _list_folder, "exists": _check_exists,
@@ -379,6 +453,8 @@ _ACTIONS: Final[Mapping[str, Callable[[Options, NodeFiles], dict[str, Any]]]] = 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     action = next(name for name in _ACTIONS if name in options)
+    if any(isinstance(options.get(name), str) and is_remote(options[name]) for name in (action, "to")):
+        return _perform_remote(action, options, NodeFiles(context))
     return _ACTIONS[action](options, NodeFiles(context))
 
 

@@ -14,7 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
-from ironflow_nb.graphs.grants import HOST_PATTERN, Need
+from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.host_auth import NODE_AUTH
 from ironflow_nb.graphs.kinds import RETRY_KEYS, Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.http_messages import (
@@ -45,36 +46,6 @@ _FIELDS: Final = {
 }
 _EXCLUDING: Final = (("body", "form"), ("body", "json"), ("form", "json"))
 
-_AUTH: Final = {
-    "description": "a credential that is sent to one host and no other: {host: api.example.org, bearer: token}, or "
-    "with basic: {user, password}, or header: {name, value}",
-    "type": "object",
-    "required": ["host"],
-    "additionalProperties": False,
-    "allOf": [
-        {"not": {"maxProperties": 1}, "description": "beside host it is to have bearer, basic or header"},
-        {"not": {"minProperties": 3}, "description": "beside host it can have only one of bearer, basic and header"},
-    ],
-    "properties": {
-        "host": {
-            "description": "the host, with its port unless that is the one of http and https",
-            "type": "string",
-            "pattern": HOST_PATTERN.replace(r"(\*\.)?", ""),
-        },
-        "bearer": {"description": "a token, sent as Authorization: Bearer", "type": "string", "minLength": 1},
-        "basic": options_schema(
-            {"user": {"type": "string"}, "password": {"type": "string"}},
-            required=["user", "password"],
-            description="sent as Authorization: Basic",
-        ),
-        "header": options_schema(
-            {"name": {"type": "string", "minLength": 1}, "value": {"type": "string", "minLength": 1}},
-            required=["name", "value"],
-            description="sent as a header of that name",
-        ),
-    },
-}
-
 SCHEMA: Final = options_schema(
     {
         "url": {
@@ -95,7 +66,7 @@ SCHEMA: Final = options_schema(
             "not": {"type": ["object", "array", "number", "boolean", "null"]},
         },
         "form": {"description": "fields that are sent as a form: a list item by item, null is left out", **_FIELDS},
-        "auth": _AUTH,
+        "auth": NODE_AUTH,
         "parse": {
             "description": "what the body becomes: json, text, bytes, or auto, which goes by the content type",
             "enum": ["auto", "json", "text", "bytes"],
@@ -148,22 +119,23 @@ def _needs(options: Options) -> Iterable[Need]:
         yield Need("http", found[1])
 
 
-def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+def exchange(options: Options, context: NodeContext, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """Do what an http node with these options does; `timeout_s` is for a node that has no limit itself.
+
+    Raises:
+        NodeFailed: there is no response, or it is refused.
+        NotGranted: the host is not granted, or one to which it redirects.
+    """
     __tracebackhide__ = True
+    limit_s = timeout_s if context.timeout_s is None else context.timeout_s
     try:
-        return _exchange(options, context)
+        request = request_from_options(options, context)
+        from ironflow_nb.graphs.nodes.http_transport import HttpTransport
+
+        with HttpTransport(limit_s, context.monotonic) as transport:
+            return _Exchange(transport, options, context, request, limit_s).perform()
     except UnicodeEncodeError:
         raise failure(context, "the request has half of a character in it (a lone surrogate); leave it out") from None
-
-
-def _exchange(options: Options, context: NodeContext) -> dict[str, Any]:
-    __tracebackhide__ = True
-    request = request_from_options(options, context)
-    from ironflow_nb.graphs.nodes.http_transport import HttpTransport
-
-    timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
-    with HttpTransport(timeout_s, context.monotonic) as transport:
-        return _Exchange(transport, options, context, request, timeout_s).perform()
 
 
 class _Exchange:
@@ -347,7 +319,7 @@ HTTP: Final = Kind(
     name="http",
     description="Asks a server over HTTP and gives {status_code, headers, body}.",
     schema=SCHEMA,
-    perform=_perform,
+    perform=exchange,
     shorthand="url",
     needs=_needs,
     is_outside=True,

@@ -66,7 +66,10 @@ def request_from_options(options: Options, context: NodeContext) -> HttpRequest:
     headers = dict(_checked_headers(options.get("headers") or {}, context))
     if url.userinfo:
         _add_credential(headers, "authorization", _basic(url.username, url.password), context)
-    _add_auth(headers, options.get("auth") or {}, origin, context)
+    if "auth" in options:
+        _add_auth(headers, options["auth"] or {}, origin, context)
+    else:
+        _add_auth_of_graph(headers, origin, context)
     content, content_type = _encode_body(options, context)
     if content_type:
         headers.setdefault("content-type", content_type)
@@ -160,6 +163,19 @@ def _add_auth(headers: dict[str, str], auth: Mapping[str, Any], origin: UrlOrigi
     if not matches_host(auth["host"], origin):
         context.log(f"auth is for {auth['host']}, and the request goes to {origin}: it goes without", "warning")
         return
+    _add_credential(headers, *_credential(auth, context), context)
+
+
+def _add_auth_of_graph(headers: dict[str, str], origin: UrlOrigin, context: NodeContext) -> None:
+    """Add the credential that the graph has for the host, unless the node has one of its own."""
+    auth = context.auth(origin)
+    if auth is not None:
+        name, value = _credential(auth, context)
+        headers.setdefault(name, value)
+
+
+def _credential(auth: Mapping[str, Any], context: NodeContext) -> tuple[str, str]:
+    """Return the name and the value of the header that an ``auth`` makes."""
     match auth:
         case {"bearer": token}:
             name, value = "authorization", f"Bearer {token}"
@@ -170,7 +186,7 @@ def _add_auth(headers: dict[str, str], auth: Mapping[str, Any], origin: UrlOrigi
         case _:
             name, value = auth["header"]["name"], auth["header"]["value"]
     ((name, value),) = _checked_headers({name: value}, context)
-    _add_credential(headers, name, value, context)
+    return name, value
 
 
 def _add_credential(headers: dict[str, str], name: str, value: str, context: NodeContext) -> None:

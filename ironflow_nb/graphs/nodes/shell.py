@@ -95,8 +95,8 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     name, command = _command(options, context)
     program = Program(
         command=command,
-        env=_environment(options.get("env", {}), context),
-        cwd=_working_folder(options.get("cwd"), context),
+        env=environment(options.get("env", {}), context),
+        cwd=working_folder(options.get("cwd"), context),
         stdin=_stdin(options.get("stdin"), context),
         timeout_s=context.timeout_s or TIMEOUT_S,
         max_bytes=options.get("max_bytes", MAX_BYTES),
@@ -144,7 +144,7 @@ def _command(options: Options, context: NodeContext) -> tuple[str, list[str] | s
     command, arguments = options["command"], [_as_text(each) for each in options.get("arguments", [])]
     if not isinstance(command, str):
         program, *rest = map(_as_text, command)
-        return repr(program), [_program_path(program, context), *rest, *arguments]
+        return repr(program), [program_path(program, context), *rest, *arguments]
     context.grants.require(Need("shell", SHELL_TEXT))
     if os.name != "nt":
         return "the command", ["/bin/sh", "-c", command, "sh", *arguments]
@@ -153,12 +153,14 @@ def _command(options: Options, context: NodeContext) -> tuple[str, list[str] | s
     return "the command", command
 
 
-def _program_path(program: str, context: NodeContext) -> str:
+def program_path(program: str, context: NodeContext) -> str:
     """Return the path of the program. A path with a folder starts from the folder of the graph."""
     context.grants.require(Need("shell", program))
     has_folder = any(each in program for each in (os.sep, os.altsep) if each)
     try:
-        path = shutil.which(str(context.grants.resolved(program)) if has_folder else program)
+        # A link is not followed: by its own path the program of a virtual environment finds its packages.
+        own_path = (Path(context.grants.base) / Path(program).expanduser()).absolute()
+        path = shutil.which(str(own_path) if has_folder else program)
     except (ValueError, RuntimeError):
         path = None
     if path is None:
@@ -167,7 +169,8 @@ def _program_path(program: str, context: NodeContext) -> str:
     return path
 
 
-def _environment(added: Mapping[str, Any], context: NodeContext) -> dict[str, str]:
+def environment(added: Mapping[str, Any], context: NodeContext) -> dict[str, str]:
+    """Return the variables of a program: those that every program gets, those granted, and those added."""
     allowed = context.grants.allowed.get("env", False)
     granted: Iterable[str] = os.environ if allowed is True else allowed or ()
     # Any variable may choose the code that a program runs, and no list of such variables would be complete.
@@ -178,7 +181,8 @@ def _environment(added: Mapping[str, Any], context: NodeContext) -> dict[str, st
     return passed | {name: _as_text(value) for name, value in added.items()}
 
 
-def _working_folder(cwd: str | None, context: NodeContext) -> Path:
+def working_folder(cwd: str | None, context: NodeContext) -> Path:
+    """Return the folder that a program is run in; by default that of the graph."""
     if cwd is None:
         return context.grants.resolved(".")
     folder = context.grants.path(cwd)

@@ -1,4 +1,6 @@
-"""The kind ``sql``: one statement for a SQLite database, within a time limit and with bounds on its result.
+"""The kind ``sql``: one statement for a database, within a time limit and with bounds on its result.
+
+`server_databases` does those of servers. Here are those of SQLite.
 
 SQLite checks its time limit between instructions, and a function is one instruction: ``instr`` on two texts of
 megabytes runs for hours, and nothing stops it. So functions with quadratic time are replaced by linear ones in Python.
@@ -20,16 +22,14 @@ from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.data import coerce
 from ironflow_nb.graphs.language.templates import OPENING
+from ironflow_nb.graphs.nodes.server_databases import SERVER_OPTIONS, execute_on_server, file_of_url, needs_of_server
+from ironflow_nb.graphs.nodes.sql_rows import MAX_ROWS, fetch_rows
 from ironflow_nb.journal.schema import APPLICATION_ID
 from ironflow_nb.values.private_files import ENDINGS, refuse_used
 
 MEMORY: Final = ":memory:"
-MAX_ROWS: Final = 10_000
 TIMEOUT_S: Final = 60.0
 _BUSY_S: Final = 30.0
-_MOST_BYTES: Final = 100_000_000
-"""The size of all rows together."""
-
 _MOST_IN_VALUE: Final = 10_000_000
 """The size of one value or row. A function can't be stopped, so this bounds how late a stop takes effect."""
 
@@ -62,10 +62,11 @@ _DENIED: Final = {
 _SCHEMA: Final = options_schema(
     {
         "database": {
-            "description": "a granted file, or :memory: for an empty database that ends with the node",
+            "description": "a granted file of SQLite, or :memory: for an empty database that ends with the node",
             "type": "string",
             "minLength": 1,
         },
+        **SERVER_OPTIONS,
         "query": {
             "description": "one statement of SQL; no expression may stand in it: values are parameters, :name or ?",
             "type": "string",
@@ -88,11 +89,16 @@ _SCHEMA: Final = options_schema(
             "type": "boolean",
         },
     },
-    required=["database", "query"],
+    required=["query"],
+    oneOf=[{"required": ["database"]}, {"required": ["url"]}],
+    allOf=[
+        {"description": "password belongs to url only", "not": {"required": ["password"], "not": {"required": ["url"]}}}
+    ],
 )
 
 
 def _needs(options: Options) -> Iterator[Need]:
+    yield from needs_of_server(options)
     database = options.get("database")
     if isinstance(database, str) and database != MEMORY and OPENING not in database:
         yield Need("files", database)
@@ -100,6 +106,11 @@ def _needs(options: Options) -> Iterator[Need]:
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
+    if "url" in options:
+        file = file_of_url(options["url"])
+        if file is None:
+            return execute_on_server(options, context)
+        options = {**options, "database": file}
     parameters = _bind_parameters(options.get("parameters", ()), context)
     guard = _StatementGuard(context)
     try:
@@ -120,7 +131,8 @@ def _execute(
     try:
         guard.watch(connection)
         with closing(connection.execute(options["query"], parameters)) as cursor:
-            result = _fetch_rows(cursor, options, guard) if cursor.description else {}
+            columns = [column[0] for column in cursor.description or ()]
+            result = fetch_rows(columns, cursor, options, guard.context) if columns else {}
             if not result or cursor.rowcount >= 0:
                 result |= {"n_changed": max(cursor.rowcount, 0), "last_row_id": cursor.lastrowid}
     except BaseException:
@@ -132,28 +144,6 @@ def _execute(
     if connection.in_transaction:
         connection.execute("COMMIT")
     return result
-
-
-def _fetch_rows(cursor: sqlite3.Cursor, options: Options, guard: _StatementGuard) -> dict[str, Any]:
-    columns = [column[0] for column in cursor.description]
-    twice = {name for name in columns if columns.count(name) > 1}
-    if twice:
-        names = ", ".join(sorted(twice))
-        raise guard.failed(f"several columns are called {names}; give each a name of its own with AS")
-    most = options.get("max_rows", MAX_ROWS)
-    rows: list[dict[str, Any]] = []
-    n_bytes = 0
-    for row in cursor:
-        if len(rows) == most:
-            if options.get("truncate", False):
-                return {"rows": rows, "columns": columns, "n_rows": most, "is_truncated": True}
-            message = f"the query gives more than {most} rows; add a LIMIT, raise max_rows, or say truncate: true"
-            raise guard.failed(message)
-        n_bytes += sum(len(value) for value in row if isinstance(value, str | bytes))
-        if n_bytes > _MOST_BYTES:
-            raise guard.failed(f"the rows have more than {_MOST_BYTES:,} bytes; ask for less")
-        rows.append(dict(zip(columns, row, strict=True)))
-    return {"rows": rows, "columns": columns, "n_rows": len(rows), "is_truncated": False}
 
 
 # -- opening -----------------------------------------------------------------------------------------------------
@@ -317,7 +307,7 @@ class _StatementGuard:
     """Watches one statement: its time, and what it may do. Afterwards it translates the error of the statement."""
 
     def __init__(self, context: NodeContext) -> None:
-        self._context = context
+        self.context = context
         self._limit_s = context.timeout_s or TIMEOUT_S
         self._until_s = context.monotonic() + self._limit_s
         self._denied: str | None = None
@@ -342,7 +332,7 @@ class _StatementGuard:
 
     def failed(self, message: str) -> NodeFailed:
         """Return the error of a fault that another attempt would meet again."""
-        return failure(self._context, message)
+        return failure(self.context, message)
 
     def translated(self, error: Exception, options: Options) -> NodeFailed:
         """Translate an error of SQLite into one of the node.
@@ -352,7 +342,7 @@ class _StatementGuard:
         """
         if self._is_late:
             message = f"the statement took longer than {self._limit_s:g} s and was taken back"
-            return NodeTimeout(f"{self._context.node}: {message}", node=self._context.node)
+            return NodeTimeout(f"{self.context.node}: {message}", node=self.context.node)
         if self._denied is not None:
             return self.failed(f"the statement is not allowed: {self._denied}")
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -361,12 +351,12 @@ class _StatementGuard:
         if code == sqlite3.SQLITE_READONLY and not options.get("write", False):
             return self.failed(f"the statement changes {options['database']!r}, which needs write: true")
         message = f"SQLite could not do this with {options['database']!r}: {error}"
-        return failure(self._context, message, is_retryable=code in _RETRYABLE)
+        return failure(self.context, message, is_retryable=code in _RETRYABLE)
 
     def _check_time(self) -> int:
         # SQLite would swallow an exception from here.
         try:
-            self._is_late = self._context.monotonic() > self._until_s
+            self._is_late = self.context.monotonic() > self._until_s
         except BaseException as error:  # noqa: BLE001
             self._interrupt = error
         return int(self._is_late or self._interrupt is not None)
@@ -385,7 +375,7 @@ class _StatementGuard:
 
 SQL: Final = Kind(
     name="sql",
-    description="Does one statement of SQL with a SQLite database, only reading unless write: true. Gives rows,"
+    description="Does one statement of SQL with a database, only reading unless write: true. Gives rows,"
     " columns, n_rows and is_truncated, or, of one that changes something, n_changed and last_row_id.",
     schema=_SCHEMA,
     perform=_perform,

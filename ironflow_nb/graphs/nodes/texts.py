@@ -8,12 +8,13 @@ from typing import Any, Final
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
 from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, missing_extra, options_schema
 from ironflow_nb.graphs.language.data import coerce, coerce_deep, describe, read_json, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
 from ironflow_nb.graphs.nodes.csv_tables import FORMAT_OPTIONS, PARSE_OPTIONS, Unfit, read_csv, write_csv
+from ironflow_nb.graphs.nodes.xml_texts import XML_OPTIONS, read_xml, write_xml
 
-_FORMATS: Final = ("json", "csv", "yaml")
+_FORMATS: Final = ("json", "csv", "yaml", "xml")
 _ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}
 
 
@@ -34,6 +35,8 @@ def _parse(options: Options, context: NodeContext) -> Any:
         raise failure(context, f"{form} is {describe(text)}, and not a text; what is data already needs no parse")
     try:
         return _READERS[form](text.removeprefix("\ufeff"), options)
+    except ImportError:
+        raise missing_extra(context, form, form) from None
     except (Unfit, ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise failure(context, f"the text of {len(text)} characters is no {form.upper()}: {reason}") from None
@@ -63,16 +66,23 @@ def _format_finding(finding: CompilerFinding) -> str:
     return finding.message if at is None else f"line {at.line}, column {at.column}: {finding.message}"
 
 
-_READERS: Final[Mapping[str, Callable[[str, Options], Any]]] = {"json": _read_json, "csv": read_csv, "yaml": _read_yaml}
+_READERS: Final[Mapping[str, Callable[[str, Options], Any]]] = {
+    "json": _read_json, "csv": read_csv, "yaml": _read_yaml, "xml": read_xml,
+}  # fmt: skip
 
 PARSE: Final = Kind(
     name="parse",
-    description="Gives the data that a text of JSON, CSV or YAML says.",
+    description="Gives the data that a text of JSON, CSV, YAML or XML says.",
     schema=options_schema(
         {
             "json": {"type": "string", "description": "A text of JSON."},
             "csv": {"type": "string", "description": "A text of CSV, whose cells stay texts without types."},
             "yaml": {"type": "string", "description": "A text of YAML 1.2, without tags; dates stay texts."},
+            "xml": {
+                "type": "string",
+                "description": "A text of XML without entities of its own: @name is an attribute, #text the text "
+                "beside elements, an element that is repeated a list.",
+            },
             **PARSE_OPTIONS,
         },
         **_ONE_FORMAT,
@@ -87,6 +97,8 @@ def _format(options: Options, context: NodeContext) -> str:
     form = _chosen_format(options, context)
     try:
         return _WRITERS[form](options[form], options)
+    except ImportError:
+        raise missing_extra(context, form, form) from None
     except RecursionError:
         raise failure(context, f"{describe(options[form])} is nested too deep for {form.upper()}") from None
     except Unfit as error:
@@ -111,22 +123,25 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Options], str]]] = {
     "json": _write_json,
     "csv": write_csv,
     "yaml": _write_yaml,
+    "xml": write_xml,
 }
 
 FORMAT: Final = Kind(
     name="format",
-    description="Gives data as a text of JSON, CSV or YAML.",
+    description="Gives data as a text of JSON, CSV, YAML or XML.",
     schema=options_schema(
         {
             "json": {"description": "Data to write as JSON."},
             "csv": {"type": "array", "description": "Rows to write as CSV: objects, or lists; null is an empty cell."},
             "yaml": {"description": "Data to write as YAML."},
+            "xml": {"description": "Data to write as XML: an object with one element, or data and root."},
             "indent": {
                 "type": "integer",
                 "minimum": 0,
                 "maximum": 16,
-                "description": "Of json: how far each level is indented; without it, all is in one line.",
+                "description": "Of json and xml: how far each level is indented; without it, all is in one line.",
             },
+            **XML_OPTIONS,
             **FORMAT_OPTIONS,
         },
         **_ONE_FORMAT,

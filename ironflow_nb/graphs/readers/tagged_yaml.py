@@ -116,8 +116,8 @@ class _WorkflowReader:
         nodes = self._nodes(data["nodes"], place)
         name = re.sub(r"[^\w.-]", "_", str(data.get("name", "workflow")), flags=re.ASCII)
         allow = {kind: list(names) for kind, names in self._allowed.items() if names}
-        secrets = {"secrets": self._secrets} if self._secrets else {}
-        return {"graph": name, "allow": allow, **secrets, "nodes": nodes}
+        used = {"secrets": self._secrets, "auth": self._auths}
+        return {"graph": name, "allow": allow, **{key: each for key, each in used.items() if each}, "nodes": nodes}
 
     # -- findings and notes --------------------------------------------------------------------------------------
 
@@ -149,8 +149,14 @@ class _WorkflowReader:
                 self._refuse((*path, number), advice)
                 continue
             auth = self._auth(name, providers[name], (*path, number))
-            if auth is not None:
-                self._auths.setdefault(str(providers[name].get("host")), auth)
+            if auth is None:
+                continue
+            first = next((known for known, each in self._auths.items() if each["host"] == auth["host"]), None)
+            if first is not None:  # there the first one counted
+                self._note((*path, number), f"{first} is for the same host, and counts; this one is left out")
+                continue
+            self._auths[_identifier(name)] = auth
+            self._allowed["http"][auth["host"]] = None
 
     def _auth(self, name: str, given: Mapping[str, Any], path: DataPath) -> Mapping[str, Any] | None:
         """Return the ``auth`` of an http node; None for a provider without a credential."""
@@ -227,7 +233,8 @@ class _WorkflowReader:
         if method not in METHODS:
             self._refuse(place.at("method").path, f"the method is one of {', '.join(METHODS)}")
         url = self._value(data["url"], place.at("url"))
-        options: dict[str, Any] = {"url": url, "method": method, **self._auth_for(url, place.at("url"))}
+        self._allow_host(url, place.at("url"))
+        options: dict[str, Any] = {"url": url, "method": method}
         options |= {key: self._value(data[key], place.at(key)) for key in ("headers", "params") if data.get(key)}
         if "body" in data:
             content_type = str(data.get("content_type", "application/json"))
@@ -351,14 +358,13 @@ class _WorkflowReader:
         self._allowed["env"].update(dict.fromkeys(read.variables))
         return made
 
-    def _auth_for(self, url: Any, place: _Place) -> dict[str, Any]:
+    def _allow_host(self, url: Any, place: _Place) -> None:
         start = re.match(r"https?://[^/?#{}]+(?=[/?#]|$)", str(url), re.IGNORECASE)
         host = host_of(start.group()) if start else ""
         if not host:
-            self._note(place.path, "its host is known only when it runs: add it to allow: {http: [...]}, with its auth")
-            return {}
+            self._note(place.path, "its host is known only when it runs: add it to allow: {http: [...]}")
+            return
         self._allowed["http"][host] = None
-        return {"auth": self._auths[host]} if host in self._auths else {}
 
 
 def _tagged(nodes: Any) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

@@ -36,7 +36,7 @@ from ironflow_nb.execution import (
     shell,
 )
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
-from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.grants import Grants, Need, UrlOrigin
 from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.expression import ExpressionSyntaxError, compile_expression
 from ironflow_nb.graphs.language.templates import OPENING, Template, Whole, compile_template, fill
@@ -107,8 +107,10 @@ class WorkContext:
         functions: Functions | None = None,
         retry: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
+        auth: Callable[[UrlOrigin], Mapping[str, Any] | None] | None = None,
     ) -> None:
         self.node = node
+        self._auth = auth
         self.grants = grants
         self.retry: Mapping[str, Any] = retry or {}
         self._timeout_s = timeout_s
@@ -134,6 +136,10 @@ class WorkContext:
         """See the protocol."""
         number = logging.getLevelNamesMapping()[level.upper()]
         logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.redacted(message))
+
+    def auth(self, origin: UrlOrigin) -> Mapping[str, Any] | None:
+        """See the protocol."""
+        return None if self._auth is None else self._auth(origin)
 
     def has_secret(self, content: str | bytes) -> bool:
         """See the protocol."""

@@ -22,7 +22,7 @@ from ironflow_nb.core.retry import NEVER
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, NodeTimeout, NotGranted
 from ironflow_nb.execution import REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, Undo, durable_calls
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, CompiledGraph, GraphNode, NodeWork, PythonCall, nodes_in
-from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.grants import Grants, UrlOrigin, matches_host
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.templates import Literal, Template, expressions_of, fill, template_text
@@ -91,6 +91,7 @@ class NodeSteps:
         self.graph = definition.name
         self.secrets = Secrets(definition.secrets, grants, ask=secret_prompt())
         self.mocks = mocks or {}
+        self._auths = definition.auths
         self._grants = grants
         self._functions = functions
         self._specs: dict[str, tuple[PythonFunction | None, StepSpec]] = {}
@@ -291,7 +292,19 @@ class NodeSteps:
             functions=self._functions,
             retry=node.retry_options,
             timeout_s=node.timeout_s,
+            auth=self._auth,
         )
+
+    def _auth(self, origin: UrlOrigin) -> Mapping[str, Any] | None:
+        """Return the credential of the graph for the host; no record has it, so another one makes no node run again."""
+        found = next((each for each in self._auths if matches_host(each.host, origin)), None)
+        if found is None:
+            return None
+        sees = {NOW: REGISTRY.engine().access.instant(0), UUID_SEED: found.name}
+        calls = FreshCalls(sees)
+        sealed = fill(found.template, lambda expression: evaluate(expression, {}, calls), partial(_sealed, sees))
+        made: Mapping[str, Any] = self._revealed(sealed)
+        return made
 
     def _revealed(self, value: Any) -> Any:
         """Return options with the values of those that have secrets."""
