@@ -62,6 +62,8 @@ from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
 from .handles.breaker import Breaker as Breaker
 from .handles.comparison import compare as compare
+from .handles.dashboard import Dashboard as Dashboard
+from .handles.dashboard import dashboard as dashboard
 from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
 from .handles.portable_runs import copy as copy
@@ -73,6 +75,7 @@ from .handles.run import get_run as get_run
 from .handles.run import resume as resume
 from .handles.run_replay import ReplayResult as ReplayResult
 from .handles.run_replay import replay as replay
+from .handles.slider import Slider as Slider
 from .handles.snapshot import Snapshot as Snapshot
 from .handles.sweep import Sweep as Sweep
 from .handles.trust import trust as trust

@@ -79,6 +79,7 @@ LATE: Final = HEAVY | {
 }
 LATE_OF_OURS: Final = {
     "ironflow_nb.core.schedule_rules": "few flows are scheduled",
+    "ironflow_nb.deciders.instance_moments": "only a slider needs it",
     "ironflow_nb.deciders.state_diagram": "only a diagram needs it",
     "ironflow_nb.diagnosis.doctor_report": "only the doctor needs it, and it needs pandas",
     "ironflow_nb.diagram": "a run leaves its diagram behind without drawing it",
@@ -102,6 +103,8 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.graph_magic": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.headless_shell": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.card_widget": "it needs anywidget",
+    "ironflow_nb.notebook.dashboard_card": "few notebooks show one",
+    "ironflow_nb.notebook.slider_card": "few notebooks show one",
     "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
     "ironflow_nb.notebook.inbox_card": "only a front end with widgets shows one",
     "ironflow_nb.notebook.journal_card": "only a front end with widgets shows one",

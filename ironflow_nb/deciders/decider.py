@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.deciders.state_diagram import StateDiagram
+    from ironflow_nb.handles.slider import Slider
 
 _HIDDEN: Final = frozenset({
     "checks_purity", "code", "command_codec", "command_names", "continue_run", "decide_with", "definition_id",
@@ -175,6 +176,17 @@ class Decider(DeciderDefinition[State, Command, Event, Effect]):
         started_at, updated_at, completed_at, n_pending and n_dead (effects and timers), run_id.
         """
         return decider_frames.instances(REGISTRY.engine(), self)
+
+    def slider(self, instance: str) -> Slider:
+        """Return the moments of the instance to be moved through; it displays itself, in a notebook as a slider.
+
+        Raises:
+            InstanceNotFound: no instance has that id.
+        """
+        from ironflow_nb.deciders.instance_moments import InstanceMoments
+        from ironflow_nb.handles.slider import Slider
+
+        return Slider(InstanceMoments(REGISTRY.engine(), self, self._row(instance), self._explorer))
 
     def observations(self, instance: str | None = None) -> pd.DataFrame:
         """Return every command that was sent with its outcome, one a row, oldest first.

@@ -135,7 +135,7 @@ class Projection(Generic[State]):
         self._follower: Follower | None = None
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name != "fold"]
+        return [name for name in super().__dir__() if name not in {"fold", "lag_in"}]
 
     @property
     def state(self) -> State:
@@ -178,10 +178,14 @@ class Projection(Generic[State]):
     def lag(self) -> int:
         """The number of events that are still to be folded."""
         with REGISTRY.engine().reading() as reader:
-            known = deciders_of(reader).projection(self.name)
-            is_current = known is not None and known.code == self.fold.code(REGISTRY.engine().access)
-            after = known.position if known is not None and is_current else 0
-            return deciders_of(reader).n_domain_events(self.fold.select(after))
+            return self.lag_in(REGISTRY.engine(), reader)
+
+    def lag_in(self, engine: Engine, reader: Reader) -> int:
+        """Return the number of events that are still to be folded at the moment of the reader."""
+        known = deciders_of(reader).projection(self.name)
+        is_current = known is not None and known.code == self.fold.code(engine.access)
+        after = known.position if known is not None and is_current else 0
+        return deciders_of(reader).n_domain_events(self.fold.select(after))
 
     @property
     def error(self) -> str | None:

@@ -16,6 +16,7 @@ from ironflow_nb.diagram.draw import Picture, draw_machine
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
 from ironflow_nb.diagram.sizes import ELLIPSIS
 from ironflow_nb.diagram.states import Caption, NodeState, node_states
+from ironflow_nb.diagram.svg import element_id
 from ironflow_nb.handles.run_picture import bundle_of
 
 INITIAL: Final = "initial"
@@ -48,11 +49,11 @@ class StateDiagram:
         self.model = model_of(machine, view)
         self.states = _states(machine, view)
         self._caption = _caption(machine, view)
-        self._prefix = f"iron-{machine.name}" + (f"-{view.instance.instance_id}" if view is not None else "")
+        self.prefix = f"iron-{machine.name}" + (f"-{view.instance.instance_id}" if view is not None else "")
 
     def picture(self) -> Picture:
         """Return the drawn diagram."""
-        return draw_machine(self.model, self.states, caption=self._caption, prefix=self._prefix)
+        return draw_machine(self.model, self.states, caption=self._caption, prefix=self.prefix)
 
     @property
     def svg(self) -> str | None:
@@ -93,6 +94,11 @@ def model_of(machine: StateMachine, view: InstanceView | None = None) -> Diagram
     edges = [_edge(machine, arrow) for arrow in machine.arrows]
     first = Edge(source=INITIAL, target=_id(machine.initial))
     return Diagram(machine.name, (begin, *states), (first, *edges))
+
+
+def state_element_id(diagram: StateDiagram, status: str) -> str:
+    """Return the id that the group of the state has in the SVG of the diagram."""
+    return element_id(_id(status), diagram.prefix)
 
 
 def _id(status: str) -> str:

@@ -100,3 +100,16 @@ def step_look(status: NodeStatus | None) -> StatusStyle:
 def run_look(status: RunStatus | None) -> StatusStyle:
     """Return how a run with that status looks; None is a flow without a run."""
     return NEUTRAL if status is None else _RUNS[status]
+
+
+def looks_of_runs() -> dict[str, dict[str, str]]:
+    """Return glyph and colours by status of a run, for front ends that draw themselves."""
+    return {status.value: {name: getattr(look, name) for name in _SENT} for status, look in _RUNS.items()}
+
+
+def looks_of_steps() -> dict[str, dict[str, str]]:
+    """Return the same by status of a step."""
+    return {status.value: {name: getattr(look, name) for name in _SENT} for status, look in _STEPS.items()}
+
+
+_SENT: Final = ("glyph", "fill", "stroke", "text")

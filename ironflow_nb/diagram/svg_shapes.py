@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.geometry import Box, Point, Route, Size
-from ironflow_nb.diagram.model import Edge, Handled, Node, NodeKind, TransitionTone
+from ironflow_nb.diagram.model import Edge, Handled, Node, NodeKind, NodeStatus, TransitionTone
 from ironflow_nb.diagram.palette import DRIFT, LINE, WAY, StatusStyle, step_look
 from ironflow_nb.diagram.sizes import (
     CODE_FONT,
@@ -213,15 +213,19 @@ def _thin_bar(box: Box, share: float, look: StatusStyle) -> str:
 
 
 def _bar(box: Box, state: NodeState) -> str:
-    """Return the progress bar of a map: the shares that are done, failed and running."""
+    """Return the progress bar of a map: the shares that were done before, are done, failed and running."""
     left, length, y = box.left + 12, box.width - 24, number(box.bottom - 12)
     shape = f'y="{y}" height="{number(_BAR_HEIGHT)}" rx="2"'
     parts = [f'<rect x="{number(left)}" width="{number(length)}" fill="#ffffff" fill-opacity="0.85" {shape}/>']
-    for status in (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.TIMED_OUT, Handled.HANDLED, StepStatus.RUNNING):
-        part = length * state.n(status) / max(state.n_total, 1)
+    rest = (StepStatus.FAILED, StepStatus.TIMED_OUT, Handled.HANDLED, StepStatus.RUNNING)
+    counts: list[tuple[NodeStatus, int]] = [(status, state.n(status)) for status in rest]
+    counts.insert(0, (StepStatus.COMPLETED, state.n(StepStatus.COMPLETED) - state.n_before))
+    for status, n in [(None, state.n_before), *counts]:
+        part = length * n / max(state.n_total, 1)
         if part > 0:
-            place = f'x="{number(left)}" width="{number(part)}" data-part="{status}"'
-            parts.append(f'<rect {place} fill="{step_look(status).stroke}" {shape}/>')
+            place = f'x="{number(left)}" width="{number(part)}" data-part="{status or state.before}"'
+            pale = "" if status else ' fill-opacity="0.5"'
+            parts.append(f'<rect {place} fill="{step_look(status or StepStatus.COMPLETED).stroke}"{pale} {shape}/>')
         left += part
     return "".join(parts)
 

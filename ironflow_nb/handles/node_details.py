@@ -19,6 +19,7 @@ from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fie
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.views.item_strip import item_strip
 from ironflow_nb.views.node_view import NodeDetails, StepView
 from ironflow_nb.views.run_view import NodeView
 
@@ -26,8 +27,11 @@ _SHOWN: Final = 20
 _FIRST: Final = FAILURES | {StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING}
 
 
-def details_of(engine: Engine, run_id: RunId, shown: NodeView) -> NodeDetails:
-    """Return the details of a node of the run's view, read in one transaction."""
+def details_of(engine: Engine, run_id: RunId, shown: NodeView, items: tuple[int, int] | None = None) -> NodeDetails:
+    """Return the details of a node of the run's view, read in one transaction.
+
+    With `items`, a number and how many from there on, the steps of these numbers are listed.
+    """
     node = shown.node
     details = NodeDetails(node_id=node.id, label=plain(node.label), title=plain(node.title))
     if node.step is None:
@@ -42,18 +46,21 @@ def details_of(engine: Engine, run_id: RunId, shown: NodeView) -> NodeDetails:
         places = {(row.name, sites.get(row.step, "")) for row in rows}
         _, key_of = placed(run, definitions_of(engine, reader, run, places), places)
         of_node = [row for row in rows if key_of[row.name, sites.get(row.step, "")] == node.step]
-        chosen = _chosen(of_node)
+        chosen = _chosen(of_node, items)
         steps = _step_views(reader, chosen, run.kind, status)
         log = log_tail(reader, run_id, {row.step for row in chosen})
+    n_total = len(of_node) if shown.state is None else shown.state.n_total
     source = _source({row.name for row in of_node})
     return NodeDetails(
         node_id=details.node_id, label=details.label, title=details.title, n_steps=len(of_node), steps=steps,
-        source=source, log=log,
+        source=source, log=log, strip=item_strip(of_node, n_total, status, run.session_version),
     )  # fmt: skip
 
 
-def _chosen(rows: Sequence[StepRow]) -> list[StepRow]:
+def _chosen(rows: Sequence[StepRow], items: tuple[int, int] | None) -> list[StepRow]:
     """Return the steps to list: what failed or is at work, and then the newest."""
+    if items is not None:
+        rows = [row for row in rows if items[0] <= row.index < items[0] + items[1]]
     return sorted(rows, key=lambda row: (row.status not in _FIRST, -row.version))[:_SHOWN]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ironflow_nb.core.moments import Moment
     from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.handles.slider import Slider
     from ironflow_nb.history.lineage import Lineage
     from ironflow_nb.history.run_log import RunLog
     from ironflow_nb.history.timeline import Timeline
@@ -58,6 +59,16 @@ class RecordedRun:
             TypeError, ValueError: `at` is no moment.
         """
         return snapshot_of(self._engine, self._history, at, position)
+
+    def slider(self) -> Slider:
+        """Return the moments of the run to be moved through; it displays itself, in a notebook as a slider.
+
+        Each moment is that of `at`. Its `text` is the sequence of changes.
+        """
+        from ironflow_nb.handles.run_moments import RunMoments
+        from ironflow_nb.handles.slider import Slider
+
+        return Slider(RunMoments(self._engine, self._history))
 
     def explain(self, step: object) -> Explanation:
         """Return why the attempts of a step ran: it was new, edited, failed, or which of its arguments changed.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import WaitKind, until
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.model import Diagram, NodeStatus
     from ironflow_nb.diagram.run_path import NodeSites
     from ironflow_nb.diagram.states import NodeState, RunFigures
-    from ironflow_nb.views.run_view import LaneView, RunView, WaitView
+    from ironflow_nb.views.run_view import RunView, WaitView
 
 HTML: Final = "text/html"
 SVG: Final = "image/svg+xml"
@@ -69,7 +68,7 @@ def view_of(run_id: RunId, progress: Progress, earlier: Sequence[int] = ()) -> R
     """
     from ironflow_nb.diagram.draw import shown_diagram
     from ironflow_nb.diagram.states import Caption
-    from ironflow_nb.views.run_view import RunView, allowed_actions, breaker_view, node_views, progress_view
+    from ironflow_nb.views.run_view import RunView, allowed_actions, breaker_view, lane_views, node_views, progress_view
 
     run = progress.run
     diagram, states = _laid(progress)
@@ -91,7 +90,7 @@ def view_of(run_id: RunId, progress: Progress, earlier: Sequence[int] = ()) -> R
         nodes=node_views(shown),
         edges=shown.diagram.edges,
         waits=waits,
-        lanes=_lane_views(progress.lanes),
+        lanes=lane_views(progress.lanes),
         breakers=tuple(map(breaker_view, progress.breakers)),
         actions=allowed_actions(run, progress.status, states.values(), waits),
     )
@@ -120,22 +119,6 @@ def _wait_view(wait: ShownWait) -> WaitView:
         return msgspec.structs.replace(wait_view(wait.question), due_at=began.due_at)
     signals = () if began.wait_kind == WaitKind.APPROVAL else began.signals
     return WaitView(step=row.step, kind=began.wait_kind, since_at=row.started_at, due_at=began.due_at, signals=signals)
-
-
-def _lane_views(places: Iterable[LanePlace]) -> tuple[LaneView, ...]:
-    from ironflow_nb.views.run_view import LaneView
-
-    found: dict[LaneKey, list[LanePlace]] = {}
-    for place in places:
-        found.setdefault(place.lane_key, []).append(place)
-    return tuple(
-        LaneView(
-            lane=lane, key=key, limit=of_lane[-1].limit,
-            n_held=sum(place.held_since is not None for place in of_lane),
-            n_waiting=sum(place.held_since is None for place in of_lane),
-        )
-        for (lane, key), of_lane in sorted(found.items())
-    )  # fmt: skip
 
 
 def _figures(progress: Progress) -> RunFigures:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -20,6 +19,7 @@ from ironflow_nb.handles.run_picture import picture_of
 from ironflow_nb.history import frames
 from ironflow_nb.history.recorded_values import preview
 from ironflow_nb.values.private_files import whole_file
+from ironflow_nb.views.error_signature import without_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,6 @@ N_LINES: Final = 200
 _EDITS: Final = ("OutputInjected", "InjectionUndone", "ChildEdited", "StepRedacted", "RunRedacted")
 _RUN: Final = ["run_id", "name", "key", "status", "started_at", "ended_at", "duration_s", "n_sessions", "parent_run_id"]
 _CALL: Final = ["arguments", "output", "error"]
-_NUMBER: Final = re.compile(r"\b(?:0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
 _STEP: Final = ["step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error"]
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
@@ -183,7 +182,7 @@ def _table(title: str, rows: tuple[tuple[str, ...], ...]) -> Section:
 
 def _errors(failed: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
     """Errors that differ only in numbers are one row, with the first of them."""
-    alike = failed["error"].map(lambda text: _NUMBER.sub("#", text))
+    alike = failed["error"].map(without_numbers)
     grouped = failed.assign(alike=alike).groupby(["name", "alike"], sort=False)
     return _rows(grouped.agg(n=("error", "size"), first=("error", "first")).reset_index(), ["name", "n", "first"])
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.moments import Moment
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.views.run_view import RunView
+
+
+class KnownSteps(NamedTuple):
+    """What is known of the steps of a run by now: their latest attempts, and where each was called last."""
+
+    latest: Sequence[StepRow]
+    site_of: Mapping[StepRef, str]
+
+
+def known_steps(reader: Reader, state: RunState) -> KnownSteps:
+    """Return what is known of the steps of a run that has this state now."""
+    assert state.run is not None
+    latest = [state.steps[place] for place in state.n_attempts.items()]
+    return KnownSteps(latest, sites_of(reader, state.run))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +92,17 @@ class Snapshot:
     def diagram(self) -> Picture:
         """Return the picture of the run as it was then; steps that it had later are pending."""
         try:
-            return drawn(view_of(self.run_id, self._progress()))
+            return drawn(self.view())
         except Exception as error:  # noqa: BLE001 -- it is shown in place of a repr, which never raises
             return trouble(self.run_id, error)
+
+    def view(self, known: KnownSteps | None = None) -> RunView:
+        """Return what is shown of the run as it was then; `known` is what is known by now, if it was read before."""
+        return view_of(self.run_id, self._progress(known))
+
+    def latest(self) -> list[StepRow]:
+        """Return the latest attempt that each step had then."""
+        return [row for row, _ in self._latest()]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and self._state == other._state
@@ -117,13 +141,13 @@ class Snapshot:
         now = reader.steps(Select(run_ids=[self.run_id], is_latest=True))
         return [row for row in now if row.step not in self._state.n_attempts]
 
-    def _progress(self) -> Progress:
+    def _progress(self, known: KnownSteps | None) -> Progress:
         """Return what a picture of a run shows, as it was then."""
         run = self._run
         with self._engine.reading() as reader:
-            site_of = sites_of(reader, run)
+            latest, site_of = known or KnownSteps(self._later(reader), sites_of(reader, run))
             found = [(row, row.status) for row, _ in self._latest()]
-            found += [(row, StepStatus.PENDING) for row in self._later(reader)]
+            found += [(row, StepStatus.PENDING) for row in latest if row.step not in self._state.n_attempts]
             tallies = _tallied([each for each in found if is_shown(each[0].name)], site_of)
             totals = totals_of(reader, run, since=0, until=self.version)
             places = {tally.place for tally in tallies} | set(totals)
@@ -135,7 +159,7 @@ class Snapshot:
         )  # fmt: skip
 
 
-def _tallied(found: list[tuple[StepRow, StepStatus]], site_of: dict[StepRef, str]) -> list[SiteTally]:
+def _tallied(found: list[tuple[StepRow, StepStatus]], site_of: Mapping[StepRef, str]) -> list[SiteTally]:
     counts: Counter[tuple[str, StepStatus, str, RunId | None, str, bool]] = Counter()
     durations: dict[tuple[str, StepStatus, str, RunId | None, str, bool], float] = {}
     for row, status in found:
@@ -143,7 +167,7 @@ def _tallied(found: list[tuple[StepRow, StepStatus]], site_of: dict[StepRef, str
         why = why if status in {StepStatus.SKIPPED, StepStatus.WAITING} else ""
         group = row.name, status, site_of.get(row.step, ""), row.child_run_id, why, row.lived_with
         counts[group] += 1
-        if row.duration_s is not None:
+        if row.duration_s is not None and status is not StepStatus.PENDING:  # what came later took no time yet
             durations[group] = durations.get(group, 0.0) + row.duration_s
     return [
         SiteTally(

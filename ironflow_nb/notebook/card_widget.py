@@ -60,6 +60,26 @@ class JournalCardWidget(CardWidget):
         return "<card of a journal>"
 
 
+class DashboardWidget(CardWidget):
+    """The model of a dashboard."""
+
+    _esm = module_text("dashboard.js")
+    _css = style_text("run_card.css", "dashboard.css")
+
+    def __repr__(self) -> str:
+        return "<dashboard>"
+
+
+class SliderWidget(CardWidget):
+    """The model of a slider over the moments of a run."""
+
+    _esm = module_text("slider.js")
+    _css = style_text("run_card.css", "slider.css")
+
+    def __repr__(self) -> str:
+        return "<slider over the moments of a run>"
+
+
 def _keep_own_shell(comm: Any) -> None:
     """Have messages of the front end handled while a cell is executed, in the subshell that they are sent to.
 

@@ -19,10 +19,13 @@ from ironflow_nb.notebook.live_sweeps import show_sweep
 if TYPE_CHECKING:
     from ironflow_nb.notebook.journal_card import JournalOutput
     from ironflow_nb.notebook.live_pictures import DeciderPictures, LiveOutput
+    from ironflow_nb.notebook.watched_card import WatchedCard
 from ironflow_nb.code_identity.tracker import start_epoch
 
 DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
 INBOX: Final = ("ironflow_nb.handles.inbox_frame", "Inbox")
+DASHBOARD: Final = ("ironflow_nb.handles.dashboard", "Dashboard")
+SLIDER: Final = ("ironflow_nb.handles.slider", "Slider")
 
 
 class RunningCell:
@@ -49,6 +52,7 @@ class NotebookHooks:
         self._deciders: DeciderPictures | None = None
         self._outputs: list[LiveOutput] = []
         self._journal_cards: dict[str, JournalOutput[Any]] = {}
+        self._watched: list[WatchedCard] = []
         self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
@@ -62,6 +66,8 @@ class NotebookHooks:
         formatter.for_type(Sweep, show_sweep)
         formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
         formatter.for_type_by_name(*INBOX, self._show_inbox)
+        formatter.for_type_by_name(*DASHBOARD, self._show_dashboard)
+        formatter.for_type_by_name(*SLIDER, self._show_slider)
 
     def detach(self) -> None:
         """Unhook."""
@@ -69,8 +75,10 @@ class NotebookHooks:
         self._shell.events.unregister("post_run_cell", self._end_cell)
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
         self._shell.display_formatter.ipython_display_formatter.pop(Sweep, None)
-        for name in (DECIDER, INBOX):
+        for name in (DECIDER, INBOX, DASHBOARD, SLIDER):
             self._shell.display_formatter.ipython_display_formatter.pop(".".join(name), None)
+        for watched in self._watched:
+            watched.settle()
         for card in self._journal_cards.values():
             card.settle()
         if self._deciders is not None:
@@ -101,6 +109,18 @@ class NotebookHooks:
             before.settle()
         if card is not None:
             self._journal_cards[name] = card
+
+    def _show_dashboard(self, dashboard: Any) -> None:
+        """Show a dashboard; it is live until the kernel ends."""
+        from ironflow_nb.notebook.dashboard_card import show_dashboard
+
+        self._watched.append(show_dashboard(dashboard))
+
+    def _show_slider(self, slider: Any) -> None:
+        """Show a slider over the moments of a run, or of an instance of a decider."""
+        from ironflow_nb.notebook.slider_card import show_slider
+
+        self._watched.append(show_slider(slider))
 
     def _show_decider(self, decider: Any) -> None:
         """Show a decider with a picture that follows it; its earlier picture no longer does."""

@@ -7,7 +7,7 @@ cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,11 +22,9 @@ from ironflow_nb.handles.node_details import details_of
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn
 from ironflow_nb.history.log_tail import log_tail
+from ironflow_nb.notebook.inner_card import InnerCards
 from ironflow_nb.notebook.step_edits import fork_at_step, inject_value, planned_edit
 from ironflow_nb.views.run_view import RunAction, RunView
-
-if TYPE_CHECKING:
-    from ironflow_nb.notebook.card_widget import CardWidget
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 UNHEARD_S: Final = 5.0
@@ -38,10 +36,36 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
+class CardChannel(Protocol):
+    """What a card sends through: a widget, or that of a card around it; see `CardWidget`."""
+
+    model_id: str
+
+    def change(self, part: Mapping[str, Any], elements: Mapping[str, str]) -> None:
+        """Send what has changed."""
+
+    def replace(self, frame: Mapping[str, Any]) -> None:
+        """Send another frame."""
+
+    def say(self, **content: Any) -> None:
+        """Send something that is not part of the frame."""
+
+    def repeat(self) -> None:
+        """Send the whole frame."""
+
+    def close(self) -> None:
+        """Take the model away."""
+
+
+MakeChannel = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], CardChannel]
+
+
 class RunCard:
     """A card that follows one run."""
 
-    def __init__(self, engine: Engine, view: RunView, acted: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, view: RunView, acted: Callable[[], None], make: MakeChannel | None = None
+    ) -> None:
         from ironflow_nb.notebook.card_widget import CardWidget
 
         self._engine = engine
@@ -54,7 +78,8 @@ class RunCard:
         self._continuation: dict[str, Any] | None = None
         self.has_continued = False
         """Whether the run goes on because of a click here."""
-        self._widget: CardWidget = CardWidget(self._frame(), self._hear)
+        self._widget: CardChannel = (make or CardWidget)(self._frame(), self._hear)
+        self._inner = InnerCards(engine, self._widget.say, RunCard)
 
     def _frame(self) -> dict[str, Any]:
         """Return all that the card shows; `now` tells the front end the clock of the run."""
@@ -125,6 +150,7 @@ class RunCard:
         A page that was loaded anew can't replace outputs that it has not made, so there the card stays, with the last
         state of the run.
         """
+        self._inner.close()
         if self._n_views <= 1:
             self._widget.close()
 
@@ -140,7 +166,10 @@ class RunCard:
                 case {"do": "hello"}:
                     self._widget.repeat()
                 case {"do": "details", "element": str(element)}:
-                    self._widget.say(details=self._details(element))
+                    self._widget.say(details=self._details(element, content.get("items")))
+                case {"do": "open" | "close" | "run"}:
+                    self._inner.act(content)
+                    return
                 case {"do": str(action)}:
                     self.has_continued |= action in {RunAction.RESUME, RunAction.RETRY}
                     self._widget.say(done=action, **_perform(self._engine, self._view.run_id, action, content))
@@ -149,12 +178,13 @@ class RunCard:
             self._widget.say(error=plain(f"{error}"), of=content.get("do"))
         self._acted()
 
-    def _details(self, element: str) -> Any:
+    def _details(self, element: str, items: Any) -> Any:
         prefix = _prefix(self._view)
         shown = next((each for each in self._view.nodes if element_id(each.node.id, prefix) == element), None)
         if shown is None:  # several nodes are shown as one
             return {"node_id": element, "label": "", "steps": []}
-        return msgspec.to_builtins(details_of(self._engine, self._view.run_id, shown))
+        chosen = None if items is None else (int(items[0]), int(items[1]))
+        return msgspec.to_builtins(details_of(self._engine, self._view.run_id, shown, chosen))
 
 
 def _perform(engine: Engine, run_id: RunId, action: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -278,12 +278,13 @@ def _record(row: StoredSchedule, now: int) -> Mapping[str, object]:
         "is_paused": row.is_paused,
         "n_fired": row.n_fired,
         "n_missed": row.n_missed,
-        "state": _state(row, now),
+        "state": schedule_state(row, now),
         "created_at": row.created_at,
     }
 
 
-def _state(row: StoredSchedule, now: int) -> str:
+def schedule_state(row: StoredSchedule, now: int) -> str:
+    """Return the state of a schedule in a word; see `schedules`."""
     if row.is_paused:
         return "paused"
     if row.next_at is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ironflow_nb.views.item_strip import ItemStrip
+
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
     """The latest attempt of a step. Inputs, output and error are previews; times are microseconds UTC."""
@@ -30,6 +32,8 @@ class NodeDetails(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     title: str = ""
     n_steps: int = 0
+    strip: ItemStrip = ItemStrip()
+    """The states of all steps of the node, if there are several."""
     steps: tuple[StepView, ...] = ()
     source: str = ""
     """The source of the step as it is defined here; empty if it is not."""

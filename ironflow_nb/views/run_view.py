@@ -13,6 +13,7 @@ import msgspec
 
 from ironflow_nb.core.breaker_rules import BreakerState
 from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, FAILURES, OWNED, RunKind, RunStatus, StepStatus
 from ironflow_nb.diagram.draw import ShownDiagram
@@ -163,6 +164,21 @@ def breaker_view(state: BreakerState) -> BreakerView:
     """Return what is shown of a breaker."""
     open_until = None if state.opened_at is None else state.opened_at + round(state.open_s * 1e6)
     return BreakerView(name=state.name, n_failed=state.n_failed, open_until=open_until)
+
+
+def lane_views(places: Iterable[LanePlace]) -> tuple[LaneView, ...]:
+    """Return what is shown of lanes with these places, by lane and key."""
+    found: dict[LaneKey, list[LanePlace]] = {}
+    for place in places:
+        found.setdefault(place.lane_key, []).append(place)
+    return tuple(
+        LaneView(
+            lane=lane, key=key, limit=of_lane[-1].limit,
+            n_held=sum(place.held_since is not None for place in of_lane),
+            n_waiting=sum(place.held_since is None for place in of_lane),
+        )
+        for (lane, key), of_lane in sorted(found.items())
+    )  # fmt: skip
 
 
 def allowed_actions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -122,6 +123,14 @@ def test_a_map_has_a_bar_as_long_as_what_is_done() -> None:
     lengths = {part.get("data-part"): float(part.attrib["width"]) / float(track.attrib["width"]) for part in parts}
     assert lengths == {"completed": pytest.approx(0.6, abs=0.01), "failed": pytest.approx(0.1, abs=0.01)}
     assert words(group) == ["s0", "60 of 100, 10 failed"]
+
+
+def test_what_a_continuation_reused_has_a_part_of_the_bar_of_its_own() -> None:
+    states = node_states([("s0", StepStatus.COMPLETED, 60, None)], n_expected={"s0": 100})
+    states = {"s0": replace(states["s0"], n_before=20, before="reused")}
+    track, *parts = drawn(chain(1, NodeKind.MAP), states).group("s0").iter(f"{SVG}rect")
+    lengths = {part.get("data-part"): float(part.attrib["width"]) / float(track.attrib["width"]) for part in parts}
+    assert lengths == {"reused": pytest.approx(0.2, abs=0.01), "completed": pytest.approx(0.4, abs=0.01)}
 
 
 def test_a_label_that_is_too_long_is_clipped_and_its_title_has_all_of_it() -> None:

@@ -2,6 +2,8 @@
 // A plain module for anywidget: nothing is fetched, and its imports are sent with it.
 import { button, childOf, enableButtons, followFrames, isNew, make, spoken, sureButton } from "./elements.js";
 import { showContinuation } from "./continuation.js";
+import { InnerCards } from "./inner_card.js";
+import { showStrip } from "./item_strip.js";
 import { showTable, showTimes, waitElement } from "./question_form.js";
 import { logOfRun, showDetails } from "./step_details.js";
 import { closeForms, showPlan } from "./step_forms.js";
@@ -35,10 +37,13 @@ function render({ model, el }) {
   told.setAttribute("role", "status");
   const waits = make("div", "ironflow-waits", card);
   const body = make("div", "ironflow-body", card);
+  let items = null; // those of a map that are listed; null for what matters first
   const canvas = new Canvas(bar, body, (element) => {
+    if (element !== model.get("chosen")) items = null;
     model.set("chosen", element); // for a view that takes the place of this one
-    if (element) model.send({ do: "details", element });
+    if (element) model.send({ do: "details", element, items });
   });
+  const inner = new InnerCards(model, { initialize, render });
   const details = make("div", "ironflow-details", body);
   const continuation = make("div", "ironflow-continuation", card);
   const log = logOfRun(card, () => model.send({ do: "log" }));
@@ -59,7 +64,15 @@ function render({ model, el }) {
     showTimes(card, now());
   };
   const hear = (content) => {
-    if (content.details && canvas.chosen) showDetails(details, content.details, frame(), send, () => canvas.choose(null));
+    if (content.details && canvas.chosen) {
+      showDetails(details, content.details, frame(), send, () => canvas.choose(null));
+      showStrip(details, content.details, items, (chosen) => {
+        items = chosen;
+        canvas.choose(canvas.chosen);
+      });
+      inner.attach(details);
+    }
+    inner.hear(content);
     if (content.error || content.told) {
       told.textContent = content.error ?? content.told;
       enableButtons(card);
@@ -89,6 +102,7 @@ function render({ model, el }) {
   }, 1000);
   return () => {
     clearInterval(clock);
+    inner.closeAll();
     model.off("msg:custom", hear);
   };
 }

@@ -58,6 +58,7 @@ function stepElement(place, step, isOpen) {
     make("dt", "", list).textContent = name;
     make("dd", "", list).textContent = text;
   }
+  if (step.child_run_id) make("div", "ironflow-child", item).dataset.run = step.child_run_id;
   return item;
 }
 

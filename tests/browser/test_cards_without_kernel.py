@@ -1,0 +1,145 @@
+"""Dashboard and slider in a plain page: what they need of a kernel is a model with get, set, on, off and send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.notebook.static_modules import module_text, style_text
+from tests.browser.lab import QUIET, browser_program
+from tests.conftest import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.parametrize("lab", ["sqlite"], indirect=True)]
+pytest.importorskip("anywidget", reason="the cards are widgets")
+
+OPEN = """async ([module, styles, frame]) => {
+  document.body.innerHTML = '<main></main>';
+  document.head.append(Object.assign(document.createElement('style'), {textContent: styles}));
+  const address = URL.createObjectURL(new Blob([module], {type: 'text/javascript'}));
+  const face = (await import(address)).default;
+  const listeners = [];
+  const values = {frame};
+  window.sent = [];
+  window.model = {
+    get: (name) => values[name], set: (name, value) => (values[name] = value),
+    on: (_, listener) => listeners.push(listener),
+    off: (_, listener) => listeners.splice(listeners.indexOf(listener), 1),
+    send: (content) => window.sent.push(content),
+  };
+  window.hear = (content) => [...listeners].forEach((listener) => listener(content));
+  face.initialize({model: window.model});
+  window.leave = face.render({model: window.model, el: document.querySelector('main')});
+  window.count = () => listeners.length;
+}"""
+
+
+@step
+def load(n: int) -> int:
+    if n < 0:
+        raise ValueError(f"<b>row {n}</b> is bad")
+    return n
+
+
+@flow
+def ingest(n: int) -> int:
+    return load(n)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Any]]:
+    """Render a card in an empty page."""
+    program = browser_program()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+
+        def open_card(name: str, frame: Any, *styles: str) -> Any:
+            page = browser.new_page(viewport={"width": 1100, "height": 900})
+            page.set_default_timeout(20_000)
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto("about:blank")
+            plain = json.loads(msgspec.json.encode(frame))
+            page.evaluate(OPEN, [module_text(name), style_text("run_card.css", *styles), plain])
+            page.errors = errors
+            return page
+
+        yield open_card
+        browser.close()
+
+
+def sent(page: Any, what: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = page.evaluate("window.sent")
+    return [each for each in found if each["do"] == what]
+
+
+def test_a_dashboard_changes_only_the_rows_that_differ(lab: Lab, opened: Callable[..., Any]) -> None:
+    from ironflow_nb.notebook.dashboard_card import DashboardContent
+
+    ingest(1)
+    ingest.start(-1).wait()
+    content = DashboardContent(*iron.dashboard().source)
+    content.advance()
+    page = opened("dashboard.js", content.frame(), "dashboard.css")
+    rows = "[data-part=runs] tbody tr"
+    assert page.locator(rows).count() == 2
+    assert page.locator(f"{rows} b").count() == 0, "an error is text"
+    page.focus(f"{rows} >> nth=1 >> button")
+    ingest(2)
+    page.evaluate("window.hear", content.advance())
+    assert page.locator(rows).count() == 3
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 3, (
+        "the row that had the focus has it still"
+    )
+    page.keyboard.press("Enter")
+    assert [each["run"] for each in sent(page, "open")] == [page.inner_text(f"{rows} >> nth=2 >> button")]
+    page.select_option("select[name=status]", "failed")
+    assert [each["status"] for each in sent(page, "filter")] == ["failed"]
+    page.evaluate("window.leave()")
+    assert page.evaluate("window.count()") == 1, "what keeps the frame stays, and nothing else hears"
+    assert page.errors == []
+
+
+def test_a_slider_asks_for_one_moment_at_a_time_and_then_for_the_last_one_wanted(
+    lab: Lab, opened: Callable[..., Any]
+) -> None:
+    from ironflow_nb.notebook.slider_card import SliderContent
+
+    ingest(1)
+    content = SliderContent(ingest.last.slider().moments)
+    content.advance()
+    page = opened("slider.js", content.frame(), "slider.css")
+    page.focus("input[type=range] >> nth=0")
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    newest = ingest.last.at().version
+    assert [each["at"] for each in sent(page, "move")] == [newest - 1]
+    page.evaluate("window.hear", json.loads(msgspec.json.encode(content.act(sent(page, "move")[0]))))
+    assert [each["at"] for each in sent(page, "move")] == [newest - 1, newest - 3]
+    page.evaluate("window.hear", json.loads(msgspec.json.encode(content.act(sent(page, "move")[1]))))
+    assert page.input_value("input[type=range] >> nth=0") == str(newest - 3)
+    assert page.errors == []
+
+
+def test_a_slider_dims_what_came_later(lab: Lab, opened: Callable[..., Any]) -> None:
+    from ironflow_nb.notebook.slider_card import SliderContent
+
+    ingest(1)
+    content = SliderContent(ingest.last.slider().moments)
+    content.advance()
+    page = opened("slider.js", content.frame(), "slider.css")
+    assert page.locator(".ironflow-ghost").count() == 0
+    change = content.act({"do": "move", "at": 1, "other": ingest.last.at().version, "is_live": False})
+    page.evaluate("window.hear", json.loads(msgspec.json.encode(change)))
+    assert page.locator(".ironflow-ghost").count() == 1
+    assert page.get_attribute(".ironflow-ghost", "aria-label").endswith("(later)")
+    assert "not there yet → completed: 1" in page.inner_text(".ironflow-differences")
+    assert page.get_attribute("button:has-text('Compare')", "aria-pressed") == "true"
+    assert page.errors == []
