@@ -25,7 +25,7 @@ from ironflow_nb.handles.run_progress import progress_of
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history.recorded_values import clip
 
-_YAML: Final = frozenset({".yaml", ".yml"})
+_GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
 _LOOK_S: Final = 1.0
 _PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _INTERRUPTED: Final = 130
@@ -42,7 +42,7 @@ _INTERRUPTED: Final = 130
 def run_command(
     *, target: str, given: str | None, key: str | None, detach: bool, as_json: bool, journal: Path | None
 ) -> None:
-    """Run the flow or graph of TARGET: FILE.py, FILE.ipynb, FILE.yaml or package.module, with :NAME if it has several.
+    """Run the flow or graph of TARGET: FILE.py, .ipynb, .yaml, .lua or package.module, with :NAME if it has several.
 
     Of a file only definitions are executed. The same command again continues a run that was stopped or killed. What the
     flow prints goes to stdout, with --json to stderr. Ctrl-C pauses the run before its next step; twice, it ends at
@@ -127,7 +127,7 @@ def _definition(target: str) -> Runnable:
 
 def _definitions(target: str) -> list[Runnable]:
     """Load the target and return its flows and graphs."""
-    if Path(target).suffix in _YAML:
+    if Path(target).suffix in _GRAPHS:
         return [Graph.from_file(target)]
     load_definitions(target)
     found = [each for kind in (RunKind.FLOW, RunKind.GRAPH) for each in REGISTRY.definitions(kind)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ironflow_nb.server.http_server import HttpServer
 
 _SHORTEST_TOKEN: Final = 16
-_YAML: Final = frozenset({".yaml", ".yml"})
+_GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
 
 
 @click.command("serve")
@@ -31,7 +31,7 @@ _YAML: Final = frozenset({".yaml", ".yml"})
 def serve_command(*, files: tuple[str, ...], host: str, port: int, token: str | None, journal: Path | None) -> None:
     """Serve the flows and graphs of FILEs over HTTP, and execute their runs and due work, as `work` does.
 
-    A FILE is FILE.py, FILE.ipynb, FILE.yaml or package.module; of a file only definitions are executed. Without one,
+    A FILE ends in .py, .ipynb, .yaml or .lua, or is package.module; only definitions in it are executed. Without one,
     runs are shown and steered. The first SIGINT or SIGTERM lets running steps end; what was accepted goes on with the
     next start. The second ends the process at once.
     """
@@ -70,7 +70,7 @@ def _load_all(files: tuple[str, ...]) -> None:
     """
     owners: dict[str, tuple[str, object]] = {}
     for file in files:
-        if Path(file).suffix in _YAML:
+        if Path(file).suffix in _GRAPHS:
             Graph.from_file(file).validate()
         else:
             load_definitions(str(Path(file).absolute()) if Path(file).suffix in {".py", ".ipynb"} else file)

@@ -19,6 +19,7 @@ from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.html_texts import HTML, MARKDOWN
 from ironflow_nb.graphs.nodes.http import HTTP
 from ironflow_nb.graphs.nodes.language_models import EMBED, LLM
+from ironflow_nb.graphs.nodes.lua import LUA
 from ironflow_nb.graphs.nodes.mcp_servers import MCP
 from ironflow_nb.graphs.nodes.messages import EMAIL, SLACK
 from ironflow_nb.graphs.nodes.shell import SHELL
@@ -57,6 +58,7 @@ BUILT_IN: Final = {
         MCP,
         EMAIL,
         SLACK,
+        LUA,
         TRANSFORM,
         FILTER,
         FOREACH,

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, SourceSpans, invalid_graph
 from ironflow_nb.graphs.compiler.yaml_composer import compose_yaml
 from ironflow_nb.graphs.grants import host_of
 from ironflow_nb.graphs.kinds import RESERVED_NAMES
 from ironflow_nb.graphs.nodes.http import METHODS
+from ironflow_nb.graphs.readers.imported_graph import ImportedGraph
+from ironflow_nb.graphs.readers.imported_graph import identifier as _identifier
 from ironflow_nb.graphs.readers.lenient_expressions import Block, LenientExpression, NodePlace
 
 _KEYS: Final = {
@@ -33,13 +33,6 @@ _KEYS: Final = {
 
 _RETRIED_METHODS: Final = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE")
 _JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b.*", re.IGNORECASE)
-
-
-class ImportedGraph(msgspec.Struct, frozen=True):
-    """The data of a graph of ours, and what means something else in it than in the file, each with its line."""
-
-    data: Mapping[str, Any]
-    notes: tuple[str, ...]
 
 
 def is_tagged_yaml(text: str) -> bool:
@@ -390,9 +383,3 @@ def _blocks(name: str, data: Mapping[str, Any], place: _Place) -> Iterator[tuple
         name = _identifier(variable)
         name = f"{name}_" if name in RESERVED_NAMES - {"item"} else name
         yield data["nodes"], inside._replace(loops={**place.loops, variable: name})
-
-
-def _identifier(text: str) -> str:
-    """Return the text as an id: letters, digits and underscores, and a letter first."""
-    name = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return f"n_{name}" if not name or name[0].isdigit() else name

@@ -1,0 +1,1 @@
+"""Lua in graphs: the process that runs it, and how it is asked."""
