@@ -274,7 +274,35 @@ def test_a_variable_that_decides_which_steps_there_are_is_told(tmp_path: Path, m
     line = 'if env("SHOP_MODE") == "long" then flow:step("more", nodes.log({ message = "more" })) end'
     graph = flow_of(tmp_path, 'flow:step("a", nodes.log({ message = "a" }))', line)
     assert [each["id"] for each in graph.data["nodes"]] == ["a", "more"]
-    assert any("what it reads of" in note and "their values stand in the graph" in note for note in graph.notes)
+    assert any(
+        "what it reads of SHOP_MODE decides" in note and "their values stand in the graph" in note
+        for note in graph.notes
+    )
+
+
+def test_a_secret_that_decides_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_MODE", "long")
+    monkeypatch.setenv("SHOP_TOKEN", "darjeeling-first-flush")
+    line = 'if env("SHOP_MODE") == "long" then flow:step("m", nodes.log({ message = env("SHOP_TOKEN") })) end'
+    graph = flow_of(tmp_path, line)
+    assert node_of(graph, "m")["log"] == "{{ secrets.shop_token }}"
+    found = refusals(
+        tmp_path, 'if env("SHOP_TOKEN") ~= "x" then flow:step("m" .. #env("SHOP_TOKEN"), nodes.log({})) end'
+    )
+    assert "a secret of" in found[0]
+    assert "decides what the flow is" in found[0]
+    assert "darjeeling" not in found[0]
+
+
+def test_a_file_that_is_another_flow_each_time_is_refused(tmp_path: Path) -> None:
+    [found] = refusals(tmp_path, 'flow:step(tostring({}), nodes.log({ message = "" }))')
+    assert "the file describes another flow each time it is run" in found
+
+
+def test_steps_that_are_made_in_a_loop_have_the_same_order_each_time(tmp_path: Path) -> None:
+    lines = ["for name, at in pairs({ c = 1, a = 2, b = 3, d = 4, e = 5 }) do",
+             '  flow:step(name, nodes.log({ message = at .. "" })) end']  # fmt: skip
+    assert [each["id"] for each in flow_of(tmp_path, *lines).data["nodes"]] == ["a", "b", "c", "d", "e"]
 
 
 REFUSED = [

@@ -49,7 +49,14 @@ GIVEN = [
     ("{big = math.maxinteger, s = tostring(1 / 3):sub(1, 4)}", {}, {"big": 2**63 - 1, "s": "0.33"}),
     ("select(2, pcall(error, 'no')) .. '!'", {}, {"result": "no!"}),
     ("{env('A'), env('B') == nil}", {}, {"result": ["a", True]}),
-]
+    (
+        "local t, got = {b = 1, [2] = 1, a = 1, [1] = 1}, '' for k in pairs(t) do got = got .. k end return got",
+        {},
+        {"result": "12ab"},
+    ),
+    ("local m = setmetatable({}, {__pairs = function() return next, {x = 1} end}) for k in pairs(m) do return k end",
+     {}, {"result": "x"}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("source", "ctx", "expected"), GIVEN, ids=[each[0][:40] for each in GIVEN])
@@ -112,6 +119,11 @@ def test_what_fails_says_where(source: str, expected: str) -> None:
 NAMES = (
     "io os debug package require load loadstring loadfile dofile collectgarbage coroutine python warn module setfenv"
 )
+
+
+@pytest.mark.parametrize("value", [b"bytes", float("nan"), object()], ids=["bytes", "nan", "an object"])
+def test_what_is_no_json_is_not_given_to_it(value: Any) -> None:
+    assert "what it is given is no JSON" in str(refusal("1", ctx={"x": value}))
 
 
 def test_names_that_lead_out_are_not_there() -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import system_entropy
+from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.nodes.processes import Program, run
 
 TIMEOUT_S: Final = 10.0
@@ -33,10 +34,11 @@ class LuaRefused(Exception):
         self.logs = logs or []
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What the process answers."""
+class LuaAnswer(msgspec.Struct, frozen=True):
+    """The answer of the process: a value or an error, what the code logged, and the variables that it asked for."""
 
-    logs: list[tuple[str, str]]
+    logs: list[tuple[str, str]] = []
+    variables: list[str] = []
     value: Any = None
     kind: str = ""
     error: str = ""
@@ -44,11 +46,11 @@ class _Answer(msgspec.Struct, frozen=True):
 
 def ask_lua(
     request: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S, max_instructions: int = MAX_INSTRUCTIONS
-) -> tuple[Any, list[tuple[str, str]]]:
-    """Return the answer of a process of its own to a request, and what the code logged: levels and texts.
+) -> LuaAnswer:
+    """Return the answer of a process of its own to a request.
 
     Raises:
-        LuaRefused: the code failed, or needed more than it may, or there is no Lua.
+        LuaRefused: the code failed, needed more than it may, or is given what is no JSON; or there is no Lua.
     """
     try:
         spec = find_spec("lupa")
@@ -57,7 +59,10 @@ def ask_lua(
     if spec is None or spec.origin is None:
         raise LuaRefused("Lua needs lupa: pip install 'ironflow-nb[lua]'")
     bounds = {"max_instructions": max_instructions, "max_bytes": MAX_MEMORY_BYTES, "seed": system_entropy(16).hex()}
-    content = msgspec.json.encode({**request, **bounds}, enc_hook=str)
+    try:
+        content = write_json({**request, **bounds}).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LuaRefused(f"what it is given is no JSON: {error}", is_limit=True) from None
     program = Program(
         command=[sys.executable, "-I", "-S", str(_FOLDER / "lua_process.py"), str(Path(spec.origin).parent.parent)],
         env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
@@ -75,11 +80,11 @@ def ask_lua(
     if ended.exit_code is None:
         raise LuaRefused(f"it took longer than {timeout_s:g} s", is_limit=True)
     try:
-        answer = msgspec.json.decode(ended.stdout, type=_Answer)
+        answer = msgspec.json.decode(ended.stdout, type=LuaAnswer)
     except msgspec.MsgspecError:
         reason = ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "without a word"
         what = f"its process ended with exit code {ended.exit_code}: {reason}"
         raise LuaRefused(what, is_limit=True) from None
     if answer.kind:
         raise LuaRefused(answer.error, is_limit=answer.kind == "limit", logs=answer.logs)
-    return answer.value, answer.logs
+    return answer

@@ -45,6 +45,7 @@ class Lua:
         self._lupa = lua54
         self.logs: list[tuple[str, str]] = []
         self._request = request
+        self.variables: dict[str, None] = {}
         self._n_uuids = 0
         self.source_of: Callable[[Any], dict[str, Any]] | None = None
         """How a function is told; without it a function is no data."""
@@ -114,6 +115,7 @@ class Lua:
         return self.value(json.loads(content.decode(), parse_constant=_refuse_constant))
 
     def _env(self, name: Any = None) -> str | None:
+        self.variables[_text(name)] = None
         found = self._request.get("env", {}).get(_text(name))
         return found if isinstance(found, str) else None
 
@@ -283,7 +285,9 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         made = {"kind": "error", "error": str(error)}
     except MemoryError:  # that of Lua is one, too
         made = {"kind": "limit", "error": f"more than {request['max_bytes']:,} bytes of memory"}
-    return made | {"logs": [] if lua is None else lua.logs}
+    if lua is not None:
+        made |= {"logs": lua.logs, "variables": list(lua.variables)}
+    return made
 
 
 def _limit_memory() -> None:

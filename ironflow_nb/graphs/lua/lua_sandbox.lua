@@ -5,7 +5,7 @@ local host, limit, interval, source_name = ...
 local debug, string_dump, load = debug, string.dump, load
 local error, getmetatable, ipairs, pairs, pcall = error, getmetatable, ipairs, pairs, pcall
 local rawequal, rawget, select, setmetatable = rawequal, rawget, select, setmetatable
-local tostring, type = tostring, type
+local rawnext, sort, table_move, tostring, type = next, table.sort, table.move, tostring, type
 
 -- The bound of instructions. Once it is exceeded, every further instruction raises the error again, so that no pcall
 -- around it goes on. C code (patterns, string.rep, __gc) is not counted; the parent ends this process in time.
@@ -32,6 +32,38 @@ for name in pairs(_G) do
     if not kept[name] then _G[name] = nil end
 end
 string.dump = nil
+
+-- Tables of Lua have no order, and another one in each process. So pairs goes through numbers and texts in theirs.
+
+local function keys_of(value)
+    local numbers, texts, others = {}, {}, {}
+    for key in rawnext, value do
+        local kind = type(key)
+        local list = kind == "number" and numbers or kind == "string" and texts or others
+        list[#list + 1] = key
+    end
+    sort(numbers)
+    sort(texts)
+    table_move(texts, 1, #texts, #numbers + 1, numbers)
+    return table_move(others, 1, #others, #numbers + 1, numbers)
+end
+
+function _G.pairs(value)
+    local meta = debug.getmetatable(value)
+    local own = type(meta) == "table" and rawget(meta, "__pairs")
+    if own then return own(value) end
+    if type(value) ~= "table" then error("pairs needs a table, not a " .. type(value), 2) end
+    local keys, number = keys_of(value), 0
+    return function()
+        while true do
+            number = number + 1
+            local key = keys[number]
+            if key == nil then return nil end
+            local found = rawget(value, key)
+            if found ~= nil then return key, found end
+        end
+    end, value, nil
+end
 
 -- JSON has lists and null, which tables of Lua can't tell apart from an empty object and from nothing.
 

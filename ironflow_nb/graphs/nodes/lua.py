@@ -23,11 +23,12 @@ def _perform(options: Options, context: NodeContext) -> Any:
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
     bound = options.get("max_instructions", MAX_INSTRUCTIONS)
     try:
-        value, logs = ask_lua(request, timeout_s=timeout_s, max_instructions=bound)
+        answer = ask_lua(request, timeout_s=timeout_s, max_instructions=bound)
     except LuaRefused as error:
         _log(error.logs, context)
         raise failure(context, _message(error), is_retryable=not error.is_limit) from None
-    _log(logs, context)
+    _log(answer.logs, context)
+    value = answer.value
     if "items" in options:
         return value if options.get("keep_nulls", False) else [each for each in value if each is not None]
     return value if isinstance(value, dict) else {} if value is None else {"result": value}

@@ -74,32 +74,47 @@ def _described(text: str) -> tuple[Mapping[str, Any], list[str]]:
     marked_ids = [f"\0uuid:{number}\0" for number in range(_MOST_UUIDS)]
     now = {"now_ms": 0, "now": "\0now:0\0"}
     variables = {name: each for name, each in os.environ.items() if _is_text(name + each)}
-    marked = _run(text, {name: f"\0env:{name}\0" for name in variables}, marked_ids, now)
-    used = {match[2] for match in _marks_in(marked) if match[1] == "env"}
-    real = _run(text, variables, uuids, {"now_ms": 0, "now": _EPOCH})
+    marked, used = _run(text, {name: f"\0env:{name}\0" for name in variables}, marked_ids, now)
+    real, _ = _run(text, variables, uuids, {"now_ms": 0, "now": _EPOCH})
 
     def filled(match: re.Match[str]) -> str:
         kind, name = match[1], match[2]
         return variables[name] if kind == "env" else uuids[int(name)] if kind == "uuid" else _EPOCH
 
-    decided = {**marked, "steps": [{**each, "config": None} for each in marked.get("steps") or ()]}
-    if _replaced(marked, filled) == real and not any(_marks_in(decided)):
+    if _replaced(marked, filled) == real and not _has_marked_names(marked):
         return marked, []
-    shown = ", ".join(sorted(used)) or "the environment"
+    if not used:
+        message = "the file describes another flow each time it is run, so no run of it could be continued"
+        raise invalid_graph(None, [CompilerFinding((), message)])
+    hidden = {name: f"\0env:{name}\0" if _SECRET.search(name) else each for name, each in variables.items()}
+    mixed, _ = _run(text, hidden, uuids, {"now_ms": 0, "now": _EPOCH})
+    shown = ", ".join(sorted(used))
+    if _replaced(mixed, filled) != real or _has_marked_names(mixed):
+        advice = 'what it reads of it would be recorded; read a secret in a function: env("NAME")'
+        raise invalid_graph(None, [CompilerFinding((), f"a secret of {shown} decides what the flow is; {advice}")])
     note = f"what it reads of {shown} decides which steps there are: their values stand in the graph, and are recorded"
-    return real, [note]
+    return mixed, [note]
 
 
-def _run(text: str, env: Mapping[str, str], uuids: list[str], now: Mapping[str, Any]) -> Mapping[str, Any]:
+def _has_marked_names(described: Mapping[str, Any]) -> bool:
+    """Return True if a mark is in more than the options of a step."""
+    names = {**described, "steps": [{**each, "config": None} for each in described.get("steps") or ()]}
+    return any(_marks_in(names))
+
+
+def _run(
+    text: str, env: Mapping[str, str], uuids: list[str], now: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the description of a flow, and the variables of the environment that the file asks for."""
     request = {"task": "read", "source": text, "env": env, "uuids": uuids, **now}
     try:
-        described: Mapping[str, Any] = ask_lua(request)[0]
+        answer = ask_lua(request)
     except LuaRefused as error:
         message = str(error).removeprefix("flow:")
         line, _, what = message.partition(": ")
         position = Position(int(line), 1) if line.isdigit() else None
         raise invalid_graph(None, [CompilerFinding((), what if position else message, position)]) from None
-    return described
+    return answer.value, answer.variables
 
 
 def _uuid() -> str:
