@@ -22,6 +22,7 @@ from ironflow_nb.graphs.lua.lua_calls import LuaRefused, ask_lua
 from ironflow_nb.graphs.readers.imported_graph import ImportedGraph, identifier
 from ironflow_nb.graphs.readers.lua_children import CHILD_READERS
 from ironflow_nb.graphs.readers.lua_context import LuaStep, StepContext, contribution
+from ironflow_nb.graphs.readers.lua_libraries import LIBRARY_READERS
 from ironflow_nb.graphs.readers.lua_nodes import READERS
 from ironflow_nb.graphs.readers.lua_outside import OUTSIDE_READERS
 from ironflow_nb.graphs.readers.lua_step import NodeKeys, Reader, StepOptions
@@ -33,7 +34,7 @@ _MOST_BYTES: Final = 1_048_576
 _MOST_UUIDS: Final = 50
 _WITHOUT_LIMITS: Final = frozenset({"condition", "switch", "branch", "loop", "workflow", "delay"})
 
-_READERS: Final[Mapping[str, Reader]] = {**READERS, **OUTSIDE_READERS, **CHILD_READERS}
+_READERS: Final[Mapping[str, Reader]] = {**READERS, **OUTSIDE_READERS, **LIBRARY_READERS, **CHILD_READERS}
 
 ReadChild = Callable[[str], str]
 """Returns the name of the graph that another file becomes."""
