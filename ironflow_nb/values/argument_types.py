@@ -222,10 +222,11 @@ class Secret:
 
     def digest(self, keyed: Callable[[bytes], bytes]) -> str:
         """Return the digest of the text, as hex; `keyed` computes it, if it is not recorded."""
-        if self._digest is None:
-            self._digest = keyed(self.value.encode("utf-8", "surrogatepass")).hex()
-            self._of_process[self._digest] = self.value
-        return self._digest
+        if self._digest is not None:
+            return self._digest
+        digest = keyed(self.value.encode("utf-8", "surrogatepass")).hex()
+        self._of_process[digest] = self.value
+        return digest
 
     def _known_text(self) -> str | None:
         if self._text is not None:

@@ -83,7 +83,7 @@ def _tag_other(value: object, rules: Rules) -> Tree:
     if isinstance(value, ONCE_ONLY):
         raise ValueNotStorable(refusal(value))
     if isinstance(value, Secret):
-        return tag_secret(value, refuse_secret)
+        return tag_secret(value, refuse_secret) if value.variable is not None else refuse_secret(b"")
     if (coded := tag_by_codec(value, rules)) is not None:
         return coded
     tree = tag_by_class(value, rules)

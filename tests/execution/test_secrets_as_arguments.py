@@ -14,6 +14,7 @@ from ironflow_nb.errors import InputsNotStored, SecretMissing, ValueNotStorable
 from ironflow_nb.values.argument_types import Secret
 from tests.cells import World
 from tests.conftest import Lab
+from tests.waits.conftest import until
 
 TOKEN = "tok-93af1c"
 
@@ -114,6 +115,26 @@ def test_a_result_can_have_none(lab: Lab) -> None:
 
     with pytest.raises(ValueNotStorable, match=r"an iron\.Secret can't be stored"):
         main()
+
+
+def test_nor_can_one_be_handed_on_to_others(lab: Lab, main: Any) -> None:
+    token = iron.Secret(TOKEN)
+
+    @flow
+    def asks(token: iron.Secret) -> Any:
+        return iron.ask("Who?", {"token": token})
+
+    run = asks.start(token)
+    until(lambda: not iron.waiting().empty)
+    assert TOKEN not in iron.waiting().to_string()
+    run.cancel()
+    for hand_on in (
+        lambda: iron.emit("order.placed", {"token": token}),
+        lambda: main.schedule(every_s=3600, args=[token]),
+        lambda: run.signal("go", token),
+    ):
+        with pytest.raises(ValueNotStorable, match=r"make it with iron\.Secret\.from_env"):
+            hand_on()
 
 
 def test_another_process_is_given_the_name_of_a_variable_and_no_text(lab: Lab, main: Any) -> None:

@@ -104,6 +104,11 @@ def test_as_an_argument_only_its_digest_is_stored(n: int) -> None:
 def test_a_value_that_is_to_be_read_back_can_have_none(n: int) -> None:
     with pytest.raises(ValueNotStorable, match=r"an iron\.Secret can't be stored"):
         new_values().store(holders(iron.Secret(TEXT))[n])
+    values, used = new_values(), iron.Secret(TEXT)
+    values.store_inputs({"token": used})  # that it was an argument before changes nothing
+    for secret in (used, iron.Secret.recorded("00" * 20)):
+        with pytest.raises(ValueNotStorable, match=r"an iron\.Secret can't be stored"):
+            values.store(holders(secret)[n])
 
 
 @pytest.mark.parametrize("n", range(8))
