@@ -24,6 +24,7 @@ from ironflow_nb.execution import REGISTRY, Engine, is_interactive, logger, shel
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble, view_of
 from ironflow_nb.handles.run_progress import Moment, Progress, earlier_durations, progress_of, progress_since
+from ironflow_nb.history.run_status import when_ended
 from ironflow_nb.journal.ports import QueueSelect, Select
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ KEPT_S: Final = 1800.0
 """How long there is a card while nothing happens there; a saved notebook has the picture."""
 RESTING_FACTOR: Final = 50
 """The pause between two drawings, in multiples of the time that a drawing takes."""
-AT_LEAST_EVERY_S: Final = 1.0
-"""The longest pause. The first drawing takes long because of imports, and others do when threads are busy."""
+AT_LEAST_EVERY_S: Final = 5.0
+"""The longest pause. A drawing of 10,000 steps takes a tenth of a second; others take long when threads are busy."""
 _TO_GO_ON: Final = frozenset({RunStatus.FAILED, RunStatus.INTERRUPTED})
 
 
@@ -82,15 +83,17 @@ class LiveOutput:
                 return
             self._is_following = True
             self._began_s = self._engine.access.clock.monotonic()
+        when_ended(self._engine, run_id, self._wakeup.set)
         self._engine.threads.spawn("ironflow-picture", self._keep_up)
 
     def _keep_up(self) -> None:
-        clock = self._engine.access.clock
+        clock, n_drawn = self._engine.access.clock, 0
         self._wakeup.take(FIRST_S)
         while True:
             began_s = clock.monotonic()
             is_over = self.paint()
-            self._drawing_s = clock.monotonic() - began_s
+            self._drawing_s = clock.monotonic() - began_s if n_drawn else 0.0  # the first one waits for imports
+            n_drawn += 1
             with self._lock:
                 if is_over:
                     self._is_following = False

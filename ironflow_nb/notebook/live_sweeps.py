@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.handles.sweep import Sweep
-from ironflow_nb.notebook.live_pictures import (
-    AT_LEAST_EVERY_S,
-    EVERY_S,
-    RESTING_FACTOR,
-    can_update,
-    new_display_id,
-    show_bundle,
-    update,
-)
+from ironflow_nb.notebook.live_pictures import EVERY_S, RESTING_FACTOR, can_update, new_display_id, show_bundle, update
+
+LONGEST_S: Final = 1.0
+"""The longest pause between two drawings."""
 
 
 def show_sweep(sweep: Sweep) -> None:
@@ -29,7 +26,7 @@ def _keep_up(sweep: Sweep, display_id: str, shown: dict[str, str]) -> None:
     clock, wakeup = engine.access.clock, engine.threads.wakeup()
     drawing_s, is_over = 0.0, False
     while not is_over:
-        wakeup.take(min(max(EVERY_S, RESTING_FACTOR * drawing_s), AT_LEAST_EVERY_S))
+        wakeup.take(min(max(EVERY_S, RESTING_FACTOR * drawing_s), LONGEST_S))
         began_s, is_over = clock.monotonic(), sweep.is_over  # before reading: what is read later is the end
         bundle = sweep._repr_mimebundle_()
         if bundle != shown:
