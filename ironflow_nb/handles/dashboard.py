@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import WaitKind, is_shown
+from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.handles.open_questions import questions_of
 from ironflow_nb.history.lanes_frame import living_places
@@ -38,6 +39,8 @@ from ironflow_nb.views.journal_view import (
     span_of_bars,
 )
 from ironflow_nb.views.run_view import breaker_view, lane_views
+
+T = TypeVar("T")
 
 N_BARS: Final = 30
 N_LISTED: Final = 20
@@ -200,9 +203,21 @@ class _Moved(NamedTuple):
 
 def _moved(engine: Engine, reader: Reader, rows: RunTallies) -> dict[RunId, _Moved]:
     ids = rows.with_status(_DERIVED)
-    open_runs = reader.runs(Select(run_ids=ids)) if ids else []
+    open_runs = _sound_runs(reader, ids)
     statuses = statuses_of(engine, reader, open_runs)
     return {run.run_id: _Moved(run, status) for run in open_runs if (status := statuses[run.run_id]) is not run.status}
+
+
+def _sound_runs(reader: Reader, ids: Collection[str]) -> list[RunRow]:
+    return _of_sound(lambda wanted: reader.runs(Select(run_ids=wanted)), ids) if ids else []
+
+
+def _of_sound(read: Callable[[Collection[str]], T], ids: Collection[str]) -> T:
+    """Return what is read of these runs, without those that have damaged rows: the doctor tells of them."""
+    try:
+        return read(ids)
+    except JournalCorrupt as error:
+        return read([run_id for run_id in ids if run_id not in (error.damaged or {})])
 
 
 def _with_statuses(limits: RunFilter, wanted: Collection[RunStatus] | None, moves: Mapping[RunId, _Moved]) -> RunFilter:
@@ -258,8 +273,8 @@ def _listed(
     reader: Reader, rows: RunTallies, wanted: RunFilter, moves: Mapping[RunId, _Moved], now: int
 ) -> tuple[tuple[RunSummary, ...], int]:
     ids, n_found = rows.listed(wanted, now)
-    found = {run.run_id: run for run in reader.runs(Select(run_ids=ids))} if ids else {}
-    tallies = reader.tallies(ids) if ids else {}
+    found = {run.run_id: run for run in _sound_runs(reader, ids)}
+    tallies = _of_sound(reader.tallies, found) if found else {}
     errors = reader.values([run.error_id for run in found.values() if run.error_id is not None], content_limit=0)
     runs = [found[run_id] for run_id in ids if run_id in found]
     return tuple(
@@ -317,7 +332,7 @@ def _schedules(reader: Reader, now: int) -> tuple[ScheduleView, ...]:
 
 def _waiting(engine: Engine, reader: Reader, asking: Sequence[QueueItem]) -> tuple[QuestionSummary, ...]:
     ids = list(dict.fromkeys(item.run_id for item in asking))[:N_LISTED]
-    runs = {run.run_id: run for run in reader.runs(Select(run_ids=ids))} if ids else {}
+    runs = {run.run_id: run for run in _sound_runs(reader, ids)}
     return tuple(
         QuestionSummary(
             run_id=each.row.run_id, flow=plain(runs[each.row.run_id].name), step=each.row.step,
@@ -329,7 +344,7 @@ def _waiting(engine: Engine, reader: Reader, asking: Sequence[QueueItem]) -> tup
 
 def _dead_letters(reader: Reader, dead: Sequence[QueueItem]) -> tuple[DeadLetterView, ...]:
     newest = sorted(dead, key=lambda item: -(item.dead_at or 0))[:N_LISTED]
-    runs = {run.run_id: run for run in reader.runs(Select(run_ids={item.run_id for item in newest}))} if newest else {}
+    runs = {run.run_id: run for run in _sound_runs(reader, {item.run_id for item in newest})}
     errors = reader.values([item.error_id for item in newest if item.error_id is not None], content_limit=0)
     return tuple(
         DeadLetterView(

@@ -97,6 +97,7 @@ class RunTallies:
             f"""
             SELECT r.kind, r.name, r.ended_at - r.started_at FROM runs r
             WHERE {_RUNS} AND r.status = 'completed' AND r.n_sessions = 1 AND r.n_reused = 0
+            AND r.ended_at >= r.started_at
             ORDER BY r.started_at DESC LIMIT {MOST_DURATIONS}
             """,
             chosen,

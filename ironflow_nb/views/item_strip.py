@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
-from ironflow_nb.diagram.model import NodeStatus
+from ironflow_nb.core.status import FAILURES, RunStatus, StepStatus, derived_step_status
+from ironflow_nb.diagram.model import Handled, NodeStatus
 from ironflow_nb.diagram.palette import step_look
 from ironflow_nb.diagram.states import IMPORTANCE, in_words
 
@@ -71,6 +71,8 @@ def item_strip(rows: Sequence[StepRow], n_total: int, run_status: RunStatus, ses
 
 def _word(row: StepRow, run_status: RunStatus, session_version: int) -> str:
     status = derived_step_status(row.status, run_status)
+    if status in FAILURES and (row.lived_with or run_status is RunStatus.COMPLETED):
+        return in_words(Handled.HANDLED)
     is_earlier = row.origin_run_id is not None or (session_version > 1 and row.version < session_version)
     return REUSED if status is StepStatus.COMPLETED and is_earlier else in_words(status)
 

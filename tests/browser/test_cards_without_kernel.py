@@ -12,8 +12,11 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.notebook.static_modules import module_text, style_text
+from tests.browser.frontend_tools import installed
 from tests.browser.lab import QUIET, browser_program
+from tests.browser.test_jupyterlab import shoot
 from tests.conftest import Lab
+from tests.waits.conftest import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("lab", ["sqlite"], indirect=True)]
 pytest.importorskip("anywidget", reason="the cards are widgets")
@@ -51,6 +54,11 @@ def ingest(n: int) -> int:
     return load(n)
 
 
+@flow
+def wide() -> int:
+    return len(load.map(range(-3, 900), on_error="collect"))
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Any]]:
     """Render a card in an empty page."""
@@ -73,6 +81,21 @@ def opened() -> Iterator[Callable[..., Any]]:
 
         yield open_card
         browser.close()
+
+
+def serious_faults(page: Any) -> list[str]:
+    """Return what axe finds in the card that is serious or worse.
+
+    The label of a node begins with its name and has more than there is room for; axe wants the shortened words, too.
+    """
+    page.add_script_tag(path=str(installed("axe-core") / "axe.min.js"))
+    options = {"resultTypes": ["violations"], "rules": {"label-content-name-mismatch": {"enabled": False}}}
+    found = page.evaluate("options => axe.run(document.querySelector('main'), options)", options)
+    return [
+        f"{each['id']}: {each['nodes'][0]['html']}"
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
 
 
 def sent(page: Any, what: str) -> list[dict[str, Any]]:
@@ -143,3 +166,62 @@ def test_a_slider_dims_what_came_later(lab: Lab, opened: Callable[..., Any]) -> 
     assert "not there yet → completed: 1" in page.inner_text(".ironflow-differences")
     assert page.get_attribute("button:has-text('Compare')", "aria-pressed") == "true"
     assert page.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_a_dashboard_and_a_slider(
+    lab: Lab, opened: Callable[..., Any], scheme: str
+) -> None:
+    from ironflow_nb.notebook.dashboard_card import DashboardContent
+    from ironflow_nb.notebook.slider_card import SliderContent
+
+    for n in (1, -1, 2):
+        ingest.start(n).wait()
+    board, slider = DashboardContent(*iron.dashboard().source), SliderContent(ingest.last.slider().moments)
+    for content, name in ((board, "dashboard"), (slider, "slider")):
+        content.advance()
+        page = opened(f"{name}.js", content.frame(), f"{name}.css")
+        page.emulate_media(color_scheme=scheme)
+        page.add_style_tag(content=":root { color-scheme: light dark; } body { background: Canvas; color: CanvasText }")
+        assert serious_faults(page) == []
+        shoot(page, f"{name}-alone-{scheme}")
+
+
+def test_the_strip_of_a_map_is_chosen_from_by_keyboard(lab: Lab, opened: Callable[..., Any]) -> None:
+    from ironflow_nb.handles.node_details import details_of
+    from ironflow_nb.handles.run_picture import view_of
+    from ironflow_nb.handles.run_progress import progress_of
+    from ironflow_nb.notebook.run_card import RunCard
+
+    wide()
+    view = view_of(wide.last.id, progress_of(lab.engine, wide.last.id))
+    frames = []
+    RunCard(lab.engine, view, lambda: None, lambda frame, heard: frames.append(frame) or Nobody())
+    page = opened("run_card.js", frames[0])
+    page.focus("g[data-kind=map]")
+    page.keyboard.press("Enter")
+    assert sent(page, "details")[0]["items"] is None
+    node = next(each for each in view.nodes if each.state is not None and each.state.n_total > 100)
+    details = details_of(lab.engine, wide.last.id, node)
+    page.evaluate("window.hear", json.loads(msgspec.json.encode({"details": details})))
+    assert "3 failed and handled" in page.inner_text(".ironflow-items")
+    assert page.locator(".ironflow-strip span").count() == len(details.strip.cells) <= 400
+    page.focus(".ironflow-items input")
+    page.keyboard.press("ArrowRight")
+    second = details.strip.cells[1]
+    until(lambda: [each["items"] for each in sent(page, "details")][-1] == [second.first, second.n])
+    assert serious_faults(page) == []
+    shoot(page, "strip-alone")
+    assert page.errors == []
+
+
+class Nobody:
+    """A channel to no front end."""
+
+    model_id = ""
+
+    def change(self, part: Any, elements: Any) -> None: ...
+    def replace(self, frame: Any) -> None: ...
+    def say(self, **content: Any) -> None: ...
+    def repeat(self) -> None: ...
+    def close(self) -> None: ...

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,16 @@ def test_dead_letters_and_the_lag_of_projections_are_shown(lab: Lab) -> None:
     finally:
         REGISTRY.forget("projection", "shown totals")
         REGISTRY.forget("decider", "shown order")
+
+
+def test_damaged_runs_and_steps_hide_no_others(lab: Lab) -> None:
+    first, second, third = (ingest.start(n).wait(LIMIT_S) for n in (1, 2, 3))
+    with closing(sqlite3.connect(lab.engine.journal.location)) as connection, connection:
+        connection.execute("UPDATE runs SET status = 'lost' WHERE run_id = ?", (first.id,))
+        connection.execute("UPDATE steps SET status = 'lost' WHERE run_id = ?", (second.id,))
+    view = shown()
+    assert {run.run_id: run.n_known for run in view.runs} == {second.id: 0, third.id: 1}
+    assert third.id in iron.dashboard().text
 
 
 def test_a_view_is_equal_while_nothing_happens(lab: Lab) -> None:

@@ -55,3 +55,9 @@ def test_what_was_done_before_the_continuation_or_in_another_run_is_reused() -> 
 def test_items_at_work_in_a_run_whose_process_died_are_interrupted() -> None:
     strip = item_strip([row(0), row(1, StepStatus.RUNNING)], 2, RunStatus.INTERRUPTED, 1)
     assert [cell.status for cell in strip.cells] == ["completed", "interrupted"]
+
+
+def test_failures_that_a_completed_run_lived_with_are_handled() -> None:
+    strip = item_strip([row(0), row(1, StepStatus.FAILED)], 2, RunStatus.COMPLETED, 1)
+    assert [cell.status for cell in strip.cells] == ["completed", "failed and handled"]
+    assert [(entry.status, entry.glyph) for entry in strip.legend] == [("failed and handled", "⊠"), ("completed", "✓")]
