@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -70,24 +70,6 @@ def ended_bodies() -> Iterator[None]:
         if thread.name.startswith("ironflow-body-"):
             thread.join(30)
     STREAMS.release(is_main=True)  # as the next run that ends on this thread would
-
-
-@pytest.fixture
-def ended_flows() -> Iterator[None]:
-    """Fail the test that leaves a flow behind: it would go on in later tests, with their engines and their names."""
-    before = set(threading.enumerate())
-    yield
-    left = [each for each in threading.enumerate() if each not in before and each.name.startswith("ironflow-run-")]
-    for thread in left:
-        thread.join(10)
-    assert not [thread.name for thread in left if thread.is_alive()]
-
-
-def end_flows_of_the_dead(sessions: Iterable[Session]) -> None:
-    """End the threads that stand in the waits of a process that died in this one; nothing more is recorded of them."""
-    for session in sessions:
-        session.writer.fatal_error = EngineClosed("its process is dead")
-        session.wakeups.wake()
 
 
 class Connection(sqlite3.Connection):
@@ -188,7 +170,9 @@ class Lab:
     def close(self) -> None:
         for engine in self.engines:
             engine.close()
-        end_flows_of_the_dead(self.left)
+        for session in self.left:
+            session.writer.fatal_error = EngineClosed("its process is dead")
+            session.wakeups.wake()
 
 
 @pytest.fixture(params=["sqlite", "memory"])

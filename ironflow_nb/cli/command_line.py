@@ -13,8 +13,9 @@ from ironflow_nb._version import __version__
 from ironflow_nb.cli import run_commands, run_views
 from ironflow_nb.cli.definition_loader import load_definitions
 from ironflow_nb.cli.journal_option import journal_option, read_settings
+from ironflow_nb.cli.key_commands import keys_command
 from ironflow_nb.cli.serve_command import serve_command
-from ironflow_nb.cli.worker_process import run_worker
+from ironflow_nb.cli.worker_process import run_pull_worker, run_worker
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY, api
 
@@ -34,17 +35,28 @@ def command_line(context: click.Context, *, verbose: bool) -> None:
 
 @command_line.command("work")
 @click.argument("target")
+@click.option("--url", help="Work on the runs of this server, which is reached over HTTP: https://flows.example.org.")
+@click.option("--key", envvar="IRONFLOW_API_KEY", help="The key for the server; better in IRONFLOW_API_KEY.")
+@click.option(
+    "--runs", "n_runs", type=click.IntRange(1, 100), default=10, show_default=True, help="With --url: at once."
+)
 @journal_option
-def work_command(target: str, journal: Path | None) -> None:
+def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, journal: Path | None) -> None:
     """Execute the due work of what TARGET defines: MODULE.py, package.module or NOTEBOOK.ipynb.
 
     Detached runs, runs whose waits are over, and effects and timers of deciders. Of a file only definitions are
     executed, and no flow is called. The first SIGINT or SIGTERM lets running steps end and leaves the rest to other
     workers; the second ends it at once.
+
+    With --url it needs no journal: it takes runs of the server, and each step is recorded there.
     """
+    if url is not None and journal is not None:
+        raise click.UsageError("give --url or --journal: the server of the address has the journal")
     path = None if journal is None else journal.absolute()  # a notebook is loaded in its own folder
     try:
         load_definitions(target)
+        if url is not None:
+            sys.exit(run_pull_worker(url, key, target, n_runs))
         engine = REGISTRY.engine() if path is None else api.use(path)
         code = run_worker(engine, target)
     except IronflowError as error:
@@ -59,5 +71,6 @@ for _command in (
     run_views.lanes_command, run_views.breakers_command, run_views.queue_command, run_views.nodes_command,
     run_views.doctor_command, run_views.verify_command, run_views.usage_command, run_views.prune_command,
     run_views.sql_command, run_views.export_command, run_views.import_command, serve_command,
+    keys_command,
 ):  # fmt: skip
     command_line.add_command(_command)

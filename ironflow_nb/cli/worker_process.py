@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import MEMORY, REGISTRY, Engine, RunWorker, logger
+from ironflow_nb.execution import MEMORY, REGISTRY, Engine, RunWorker, SystemClock, SystemThreads, logger, watch
+from ironflow_nb.remote.http_run_server import HttpRunServer
+from ironflow_nb.remote.pull_worker import PullWorker
+from ironflow_nb.remote.push_dispatcher import PushDispatcher
 
 PAUSE_S: Final = 0.1
 
@@ -48,6 +52,67 @@ def run_worker(engine: Engine, target: str) -> int:
     while not signals.n:
         engine.clock.wait(wakeup, PAUSE_S)
     return work.end(signals)
+
+
+def run_pull_worker(url: str, key: str | None, target: str, n_runs: int) -> int:
+    """Work on the runs of a server until a signal ends it; return the exit code.
+
+    Raises:
+        DefinitionError: it is no address, or this process defines nothing that could be executed.
+        IronflowError: the server does not allow it.
+    """
+    names = [(kind.value, each.name) for kind in (RunKind.FLOW, RunKind.GRAPH) for each in REGISTRY.definitions(kind)]
+    if not names:
+        raise DefinitionError(f"{target} defines no flow or graph, so there is nothing to work on")
+    worker = PullWorker(HttpRunServer(url, key), names, n_runs)
+    signals, clock, wakeup = StopSignals(), SystemClock(), SystemThreads().wakeup()
+    worker.start()
+    while not signals.n and worker.error is None:
+        clock.wait(wakeup, PAUSE_S)
+        worker.look()
+    is_said = False
+    while signals.n < 2 and (n_left := worker.give_back()):
+        if not is_said:
+            logger().info("%s: %s given back at the next step", counted(n_left, "run"), are(n_left))
+            is_said = True
+        clock.wait(wakeup, PAUSE_S)
+    worker.end()
+    if worker.error is not None:
+        raise worker.error
+    logger().info("ended")
+    return 0 if signals.n < 2 else 128 + signals.latest
+
+
+class Dispatch:
+    """What a process does of the due work of its journal if it executes nothing: runs begin, and workers have them."""
+
+    def __init__(self, engine: Engine, pushes: Sequence[PushDispatcher] = ()) -> None:
+        self._engine, self._pushes = engine, pushes
+        engine.is_dispatcher = True
+
+    def begin(self) -> None:
+        """Begin runs that are due from now on.
+
+        Raises:
+            JournalError: the journal can't be read.
+        """
+        with self._engine.reading() as reader:
+            reader.last_position()  # a journal that can't be read is told now
+        logger().info("runs of %s are left to workers", self._engine.journal.location)
+        watch(self._engine)
+        for each in self._pushes:
+            each.start()
+
+    def end(self, signals: StopSignals) -> int:
+        """End, after the stretches that were pushed; return the exit code."""
+        for each in self._pushes:
+            each.stop()
+        wakeup = self._engine.threads.wakeup()
+        while signals.n < 2 and any(each.n_active for each in self._pushes):
+            self._engine.clock.wait(wakeup, PAUSE_S)
+        self._engine.close()
+        logger().info("ended")
+        return 0 if signals.n < 2 else 128 + signals.latest
 
 
 class Work:

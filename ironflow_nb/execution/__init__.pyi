@@ -67,6 +67,7 @@ from .runs.start import say_opaque as say_opaque
 from .runs.waker import Waker as Waker
 from .runs.waker import watch as watch
 from .runs.waker import watch_what_is_due as watch_what_is_due
+from .runs.worker import FreeRuns as FreeRuns
 from .runs.worker import RunWorker as RunWorker
 from .session.answers import answered_by as answered_by
 from .session.answers import refuse_answered as refuse_answered
@@ -98,6 +99,7 @@ from .system.interrupts import INTERRUPTS as INTERRUPTS
 from .system.interrupts import ReadingEnded as ReadingEnded
 from .system.interrupts import call_body as call_body
 from .system.interrupts import read_line as read_line
+from .system.process_identity import ACTOR as ACTOR
 from .system.process_identity import host_id as host_id
 from .system.process_identity import is_alive as is_alive
 from .system.process_identity import person as person

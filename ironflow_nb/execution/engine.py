@@ -84,6 +84,8 @@ class Engine:
         self.joins_by_default = execution is not None
         self.execution = execution or CellExecution(self.access.owner, lambda: entropy(6).hex(), self.threads.is_main)
         self.is_interactive = is_interactive
+        self.is_dispatcher = False
+        """Whether runs that would begin or go on beside this thread are left to workers."""
         self.is_worker = False
         """Whether runs that begin in this process are detached: if it dies, another worker continues them."""
         self.waking: dict[RunId, int] = {}

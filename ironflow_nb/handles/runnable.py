@@ -231,6 +231,8 @@ class Runnable(Startable):
 
     def _start(self, engine: Engine, request: RunRequest, body: FlowCall) -> Run[Any]:
         """See `Startable`."""
+        if engine.is_dispatcher:
+            request = replace(request, detach=True)
         with engine.interrupts.taken():
             begun = begin(engine, request)
             if isinstance(begun, RunRow):

@@ -9,7 +9,7 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, ENDED, RunKind, RunStatus
 from ironflow_nb.errors import FlowNotDefined, JournalConflict, RunFinished
-from ironflow_nb.execution import REGISTRY, Engine, StopRequest, stop_idle
+from ironflow_nb.execution import ACTOR, REGISTRY, Engine, StopRequest, stop_idle
 from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.history.run_status import is_detached, is_parked, run_and_status
 from ironflow_nb.journal.ports import Select
@@ -52,7 +52,7 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
             return
         session = engine.sessions.get(run_id)
         if session is not None and session.is_open:
-            session.stop(stop, engine.owner)
+            session.stop(stop, ACTOR.get() or engine.owner)
             return
         if _can_be_asked(engine, run, status):
             if stop is not StopRequest.DETACH or not is_detached(engine, run_id):  # else a worker has it

@@ -15,6 +15,7 @@ from typing import Final
 from sqlite_utils import Database, Migrations
 
 from ironflow_nb.journal.schema import (
+    ACCESS,
     BREAKERS,
     CACHED,
     INDEXES,
@@ -71,6 +72,12 @@ def schema_5(database: Database) -> None:
 def schema_6(database: Database) -> None:
     """Add the table of the ids that senders gave their signals."""
     _add(database, SIGNAL_IDS)
+
+
+@MIGRATIONS(transactional=False)
+def schema_7(database: Database) -> None:
+    """Add the tables of the server's keys, of policies, and of what was allowed to whom."""
+    _add(database, ACCESS)
 
 
 def _add(database: Database, script: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 RUNS: Final = """
 -- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -423,6 +423,43 @@ CREATE TABLE signal_ids (
 ) WITHOUT ROWID;
 """
 
+ACCESS: Final = """
+-- The keys of the server. A key is shown once: here is only the SHA-256 of its secret.
+CREATE TABLE access_keys (
+    key_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    project TEXT NOT NULL,
+    env TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER
+);
+
+-- What a key, or all keys of a role, may do besides their role, or may not; the first column is the order of making.
+CREATE TABLE access_policies (
+    policy_id INTEGER PRIMARY KEY,
+    effect TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    action TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+
+-- Who was allowed what, and to whom it was refused, append-only.
+CREATE TABLE access_audit (
+    entry_id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    is_allowed INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+"""
+
 DDL: Final = (
     RUNS
     + STEPS
@@ -435,6 +472,7 @@ DDL: Final = (
     + BREAKERS
     + LANES
     + SIGNAL_IDS
+    + ACCESS
     + INDEXES
     + VIEWS
 )

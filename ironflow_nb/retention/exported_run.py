@@ -100,17 +100,26 @@ def export_run(engine: Engine, run_id: RunId, target: Path) -> None:
     """
     if look_at(target) is not None:
         raise JournalError(f"{target} is there already, and an export replaces nothing; give another path", path=target)
-    engine.flush()
-    with engine.journal.reading() as reader:
-        outlines = Outlines(reader)
-        _refuse(outlines.runs[run_id])
-        tables = _tables(engine, reader, _wanted(outlines, run_id))
+    tables = rows_of_run(engine, run_id)
     with translated(target):
         try:
             with whole_file(target) as temporary:
                 _write(temporary, run_id, tables, exported_at=engine.clock.now())
         except OSError as error:
             raise JournalError(f"the run can't be exported to {target}: {error}", path=target) from error
+
+
+def rows_of_run(engine: Engine, run_id: RunId) -> dict[str, Rows]:
+    """Return all rows that the run consists of at this moment, by table.
+
+    Raises:
+        ValueError: it is a child, or no run of a flow or graph.
+    """
+    engine.flush()
+    with engine.journal.reading() as reader:
+        outlines = Outlines(reader)
+        _refuse(outlines.runs[run_id])
+        return _tables(engine, reader, _wanted(outlines, run_id))
 
 
 def _refuse(run: RunOutline) -> None:

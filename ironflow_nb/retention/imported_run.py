@@ -103,12 +103,16 @@ def import_run(engine: Engine, path: Path, *, is_idle: bool = False) -> RunId:
         JournalCorrupt: it is damaged, cut, or not what was exported.
         JournalConflict: a run of it is in the journal already, or was deleted there.
     """
-    exported = read_export(path)
+    return add_exported(engine, read_export(path), str(path), is_idle=is_idle)
+
+
+def add_exported(engine: Engine, exported: ExportedRun, source: str, *, is_idle: bool = False) -> RunId:
+    """Add the rows to the journal, which come from what messages call the source; see `import_run`."""
     values = exported.tables["values"]
     with engine.reading() as reader:
         there = reader.values([ValueId(each) for each in values.column("value_id")], content_limit=0)
     large = tuple(each for each in _stored(values) if each.size >= INLINE_LIMIT and each.value_id not in there)
-    rows = ImportedRows(exported, str(path), is_idle)
+    rows = ImportedRows(exported, source, is_idle)
     commit = RunCommit(run_id=RunId(""), events=(), values=large, additions=(rows,), n_bytes=sum(values.column("size")))
     engine.access.append([commit], Durability.POWER)
     return exported.run_id

@@ -1,1 +1,3 @@
-"""Runs over HTTP: the routes of ``ironflow-nb serve``. Two modules know what serves them."""
+"""Runs over HTTP: the routes of ``ironflow-nb serve``, and endpoints. Two modules know what serves them."""
+
+from ironflow_nb.remote.push_endpoint import endpoint as endpoint

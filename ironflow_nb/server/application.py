@@ -8,12 +8,16 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ironflow_nb.execution import Engine
-from ironflow_nb.server.access_guard import AccessGuard
+from ironflow_nb.access.permissions import Permission, Principal, may_ever
+from ironflow_nb.access.resource_names import EVERYTHING
+from ironflow_nb.execution import ACTOR, Engine
+from ironflow_nb.remote.run_offers import RunOffers
+from ironflow_nb.server.access_guard import LOCAL, AccessGuard
 from ironflow_nb.server.decider_routes import DECIDER_ROUTES
 from ironflow_nb.server.event_feed import EventFeed
 from ironflow_nb.server.event_stream import MEDIA_TYPE
@@ -23,6 +27,7 @@ from ironflow_nb.server.openapi_document import openapi_document
 from ironflow_nb.server.refusals import refusal_of
 from ironflow_nb.server.run_routes import RUN_ROUTES
 from ironflow_nb.server.server_threads import in_thread
+from ironflow_nb.server.work_routes import WORK_ROUTES
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,15 +35,26 @@ if TYPE_CHECKING:
 
 MOST_BODY_BYTES: Final = 1_048_576
 _BODY_S: Final = 30.0
+_FORBIDDEN: Final = refused(403, "forbidden", "the key does not allow it")
 ROUTES: Final[tuple[HttpRoute, ...]] = (
     *RUN_ROUTES,
     *JOURNAL_ROUTES,
     *DECIDER_ROUTES,
-    HttpRoute("GET", "/openapi.json", lambda _: Reply(openapi_document(ROUTES)), "this document", "help(iron)"),
+    *WORK_ROUTES,
+    HttpRoute(
+        "GET",
+        "/openapi.json",
+        Permission.SERVER_READ,
+        lambda _: Reply(openapi_document(ROUTES)),
+        "this document",
+        "help(iron)",
+    ),
 )
 
 
-def make_application(engine: Engine, feed: EventFeed, guard: AccessGuard, most_bytes: int = MOST_BODY_BYTES) -> Any:
+def make_application(
+    engine: Engine, feed: EventFeed, guard: AccessGuard, offers: RunOffers, most_bytes: int = MOST_BODY_BYTES
+) -> Any:
     """Return the ASGI application.
 
     Raises:
@@ -52,7 +68,7 @@ def make_application(engine: Engine, feed: EventFeed, guard: AccessGuard, most_b
         message = "the server needs Starlette and uvicorn: pip install 'ironflow-nb[server]'"
         raise ModuleNotFoundError(message, name="starlette") from None
 
-    served = _Service(engine, feed, guard, most_bytes)
+    served = _Service(engine, feed, guard, most_bytes, offers)
     return Starlette(
         routes=[Route(each.path, served.endpoint(each), methods=[each.method]) for each in ROUTES],
         exception_handlers={HTTPException: served.refuse_path},
@@ -66,6 +82,7 @@ class _Service:
     feed: EventFeed
     guard: AccessGuard
     most_bytes: int
+    offers: RunOffers
 
     @asynccontextmanager
     async def lifespan(self, _application: Any) -> AsyncIterator[None]:
@@ -82,8 +99,8 @@ class _Service:
         """Return what answers the requests of a route."""
 
         async def answer(request: Request) -> Response:
-            refusal = self.guard.refusal(request.method, request.url.path, request.headers)
             try:
+                refusal = self.guard.refusal(request.method, request.headers)
                 return _response(refusal or await self._reply(route, request))
             except asyncio.CancelledError:  # the server ends, and has waited for this request long enough
                 return _response(refused(503, "server_stops", "the server ends; ask the next one"))
@@ -92,9 +109,10 @@ class _Service:
 
     async def refuse_path(self, request: Request, error: Any) -> Response:
         """Answer a request of no route, or with a method that its route does not have."""
-        refusal = self.guard.refusal(request.method, request.url.path, request.headers)
-        if refusal is not None:
-            return _response(refusal)
+        refusal = self.guard.refusal(request.method, request.headers)
+        found_or_refused = refusal or await self._principal(Permission.SERVER_READ, request)
+        if isinstance(found_or_refused, Reply):
+            return _response(found_or_refused)
         if error.status_code == 405:
             methods = ", ".join(each.method for each in ROUTES if _fits(each.path, request.url.path))
             found = refused(405, "method_not_allowed", f"{request.url.path} takes {methods}, not {request.method}")
@@ -103,32 +121,59 @@ class _Service:
 
     async def _reply(self, route: HttpRoute, request: Request) -> Reply:
         try:
+            who = await self._principal(route.action, request)
+            if isinstance(who, Reply):
+                return who
+            if not may_ever(who, route.action):  # its body is nobody's business
+                return await in_thread(self._permitted, route, who, EVERYTHING) or _FORBIDDEN
             body = await self._body(route, request)
             if isinstance(body, Reply):
                 return body
             query = _query(route, request)
             if isinstance(query, Reply):
                 return query
-            call = HttpCall(self.engine, self.feed, request.path_params, query, body, request.headers)
-            found = route.act(call) if inspect.iscoroutinefunction(route.act) else in_thread(route.act, call)
-            reply = await found
+            may = partial(self.guard.may, who)
+            call = HttpCall(self.engine, self.feed, self.offers, request.path_params, query, body, request.headers, may)
+            return await self._answered(route, who, call)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client gets an answer
             return refusal_of(error)
-        assert isinstance(reply, Reply)
-        return reply
+
+    async def _principal(self, action: Permission, request: Request) -> Principal | Reply:
+        """Return who asks, or that a key is needed."""
+        local = self.guard.local(action, request.headers)
+        return await in_thread(self.guard.principal, self.engine, request.headers) if local is None else local
+
+    async def _answered(self, route: HttpRoute, who: Principal, call: HttpCall) -> Reply:
+        """Answer in the name of who asks, if that is allowed."""
+        if who is LOCAL:
+            return await _acted(route, call)
+        resource = route.resource
+        if resource is not None:
+            refusal = await in_thread(lambda: self._permitted(route, who, resource(call)))
+            if refusal is not None:
+                return refusal
+        token = ACTOR.set(who.name)
+        try:
+            return await _acted(route, call)
+        finally:
+            ACTOR.reset(token)
+
+    def _permitted(self, route: HttpRoute, who: Principal, resource_id: str) -> Reply | None:
+        return self.guard.permit(self.engine, who, route.action, route.method, resource_id)
 
     async def _body(self, route: HttpRoute, request: Request) -> Any:
         """Return the checked body of the request, None without one; or why it is refused."""
         from starlette.requests import ClientDisconnect
 
+        most_bytes = route.most_bytes or self.most_bytes
         try:
-            content = await asyncio.wait_for(_content(request, self.most_bytes), _BODY_S)
+            content = await asyncio.wait_for(_content(request, most_bytes), _BODY_S)
         except ClientDisconnect:
             return refused(400, "body_cut_off", "the client has left before its body was there")
         except TimeoutError:
             return refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s")
         if content is None:
-            return refused(413, "body_too_large", f"a body may have {self.most_bytes} bytes")
+            return refused(413, "body_too_large", f"a body may have {most_bytes} bytes")
         if route.is_raw:
             return content
         if route.body is None or (not content and _is_optional(route.body)):
@@ -142,6 +187,13 @@ class _Service:
             return refused(422, "body_invalid", _advised(error, route.body))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             return refused(400, "no_json", f"the body is no JSON: {error}")
+
+
+async def _acted(route: HttpRoute, call: HttpCall) -> Reply:
+    found = route.act(call) if inspect.iscoroutinefunction(route.act) else in_thread(route.act, call)
+    reply = await found
+    assert isinstance(reply, Reply)
+    return reply
 
 
 async def _content(request: Request, most_bytes: int) -> bytes | None:
@@ -186,6 +238,8 @@ def _response(reply: Reply) -> Response:
 
     if reply.stream is not None:
         return StreamingResponse(reply.stream, reply.status, dict(reply.headers), media_type=MEDIA_TYPE)
-    content = b"" if reply.status == 204 else json.dumps(reply.data).encode()
     headers = {"X-Content-Type-Options": "nosniff", **reply.headers}
+    if reply.content is not None:
+        return Response(reply.content, reply.status, headers)
+    content = b"" if reply.status == 204 else json.dumps(reply.data).encode()
     return Response(content, reply.status, headers, media_type="application/json")

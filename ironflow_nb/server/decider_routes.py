@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from ironflow_nb.access.permissions import Permission
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.deciders.decisions import Accepted, AlreadyCompleted, Outcome, OutcomeKind, Rejected
@@ -38,6 +39,11 @@ def list_instances(call: HttpCall) -> Reply:
     """Return the instances of a decider."""
     decider = _decider(call)
     return decider if isinstance(decider, Reply) else Reply({"instances": json_of(decider.instances())})
+
+
+def instance_resource(call: HttpCall) -> str:
+    """Return the id of the instance of the path as a resource."""
+    return f"{call.path['name']}/{call.path['instance']}"
 
 
 def show_instance(call: HttpCall) -> Reply:
@@ -92,11 +98,19 @@ def _decider(call: HttpCall) -> AnyDecider | Reply:
 
 
 DECIDER_ROUTES: Final = (
-    HttpRoute("GET", "/deciders", list_deciders, "the deciders that are defined here", "decider?"),
-    HttpRoute("GET", "/deciders/{name}", list_instances, "the instances of a decider", "decider.instances()"),
-    HttpRoute("GET", "/deciders/{name}/{instance}", show_instance, "one instance", "decider.state(id)"),
     HttpRoute(
-        "POST", "/deciders/{name}/{instance}", send_command, "send it a command", "decider.send(command)",
-        body=CommandBody,
+        "GET", "/deciders", Permission.DECIDER_READ, list_deciders, "the deciders that are defined here", "decider?"
+    ),
+    HttpRoute(
+        "GET", "/deciders/{name}", Permission.DECIDER_READ, list_instances, "the instances of a decider",
+        "decider.instances()", resource=lambda call: f"{call.path['name']}/*",
+    ),
+    HttpRoute(
+        "GET", "/deciders/{name}/{instance}", Permission.DECIDER_READ, show_instance, "one instance",
+        "decider.state(id)", resource=instance_resource,
+    ),
+    HttpRoute(
+        "POST", "/deciders/{name}/{instance}", Permission.DECIDER_SEND, send_command, "send it a command",
+        "decider.send(command)", body=CommandBody, resource=instance_resource,
     ),
 )  # fmt: skip

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ironflow_nb.access.permissions import Permission
+from ironflow_nb.access.resource_names import EVERYTHING
 from ironflow_nb.execution import Engine
 
 if TYPE_CHECKING:
+    from ironflow_nb.remote.run_offers import RunOffers
     from ironflow_nb.server.event_feed import EventFeed
 
 
@@ -20,27 +23,37 @@ class HttpCall:
 
     engine: Engine
     feed: EventFeed
+    offers: RunOffers
     path: Mapping[str, str]
     query: Any
     body: Any
     headers: Mapping[str, str]
+    may: Callable[[Permission, str], bool]
+    """Returns True if who asks may do that with the resource of that id; lists leave out what nobody may read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request: JSON, or a stream of server-sent events."""
+    """The answer to a request: JSON, bytes as they are, or a stream of server-sent events."""
 
     data: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
+    content: bytes | None = None
+
+
+def everything(_call: HttpCall) -> str:
+    """Return the id of all resources: who asks has to be allowed all of them."""
+    return EVERYTHING
 
 
 class HttpRoute(NamedTuple):
-    """A route, what it does in words, and what does the same in Python."""
+    """A route, what a key has to allow for it, what it does in words, and what does the same in Python."""
 
     method: str
     path: str
+    action: Permission
     act: Callable[[HttpCall], Reply | Awaitable[Reply]]
     """A plain function runs on a thread, an async one on the loop."""
     summary: str
@@ -49,6 +62,12 @@ class HttpRoute(NamedTuple):
     body: type[msgspec.Struct] | None = None
     is_raw: bool = False
     """Whether it gets the bytes of its body as they came, of any type."""
+    media_type: str = "application/json"
+    """The type of the body, where it is raw, and of the answer."""
+    most_bytes: int | None = None
+    """The size of its largest body, if that is not the usual one."""
+    resource: Callable[[HttpCall], str] | None = everything
+    """Returns the id of what the action is done to; None if the route asks `HttpCall.may` for each row itself."""
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

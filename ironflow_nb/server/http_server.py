@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import Engine, logger
+from ironflow_nb.remote.run_offers import RunOffers
 from ironflow_nb.server.access_guard import AccessGuard
 from ironflow_nb.server.application import make_application
 from ironflow_nb.server.event_feed import EventFeed
@@ -17,28 +19,36 @@ _LAST_ANSWERS_S: Final = 5
 class HttpServer:
     """Listens from its beginning on, and answers from `start` to `stop`."""
 
-    def __init__(self, engine: Engine, host: str, port: int, token: str | None) -> None:
-        """Take the port.
+    def __init__(
+        self, engine: Engine, guard: AccessGuard, port: int, offers: RunOffers,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:  # fmt: skip
+        """Take the port. `certificate` are the files of a certificate and its key: with them it speaks TLS.
 
         Raises:
             ModuleNotFoundError: the extra `server` is not installed.
-            DefinitionError: the port is taken, or the host is not of this machine.
+            DefinitionError: the port is taken, the host is not of this machine, or the certificate can't be used.
         """
         self._engine = engine
         self._feed = EventFeed(engine)
-        application = make_application(engine, self._feed, AccessGuard(host, token))
+        application = make_application(engine, self._feed, guard, offers)
         import uvicorn
 
         config = uvicorn.Config(
             application, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none",
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S, **_of_tls(certificate),
         )  # fmt: skip
+        try:
+            config.load()
+        except OSError as error:  # of ssl, too
+            raise DefinitionError(f"the certificate can't be used: {error}") from error
         self._server: Any = uvicorn.Server(config)
+        host = guard.host
         self._socket = _listening(host, port)
         self._is_running = False
         address = self._socket.getsockname()
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{address[1]}"
+        self.url = f"{'https' if certificate else 'http'}://{shown}:{address[1]}"
 
     def start(self) -> None:
         """Answer requests from now on."""
@@ -68,6 +78,10 @@ class HttpServer:
         """Take no more requests, and end with the last answer: requests that wait are answered now."""
         self._feed.stop()
         self._server.should_exit = True
+
+
+def _of_tls(certificate: tuple[Path, Path] | None) -> dict[str, Any]:
+    return {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
 
 
 def _listening(host: str, port: int) -> socket.socket:

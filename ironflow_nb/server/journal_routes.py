@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ironflow_nb._version import __version__
+from ironflow_nb.access.permissions import Permission
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.catalog import kinds, nodes
@@ -20,7 +21,7 @@ from ironflow_nb.history.breakers_frame import breakers
 from ironflow_nb.history.lanes_frame import lanes
 from ironflow_nb.history.plain_json import json_of
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
-from ironflow_nb.server.run_routes import definitions, find_run
+from ironflow_nb.server.run_routes import definitions, find_run, run_resource
 from ironflow_nb.triggers.emission import emit_event
 from ironflow_nb.triggers.event_rules import event_name
 from ironflow_nb.triggers.schedule import schedules
@@ -49,7 +50,8 @@ class GraphBody(Strict, frozen=True):
 
 def list_waiting(call: HttpCall) -> Reply:
     """Return the open questions of all runs."""
-    return Reply({"waiting": json_of(waiting(engine=call.engine).drop(columns="expression"))})
+    rows = json_of(waiting(engine=call.engine).drop(columns="expression"))
+    return Reply({"waiting": [row for row in rows if call.may(Permission.RUN_READ, f"{row['flow']}/{row['run_id']}")]})
 
 
 def answer_run(call: HttpCall) -> Reply:
@@ -134,30 +136,42 @@ def health(call: HttpCall) -> Reply:
 
 
 JOURNAL_ROUTES: Final = (
-    HttpRoute("GET", "/waiting", list_waiting, "the open questions of all runs", "iron.waiting()"),
-    HttpRoute("POST", "/waiting/{run_id}/answer", answer_run, "answer one", "run.answer(value)", body=AnswerBody),
-    HttpRoute("POST", "/events", record_event, "record an event", "iron.emit(name, data)", body=EventBody),
     HttpRoute(
-        "POST", "/webhooks/{name}", take_webhook, "a signed request", "hook.deliver(payload, headers)",
-        is_raw=True,
-    ),
-    HttpRoute("GET", "/flows", list_flows, "the flows and graphs that are defined here", "flow?"),
-    HttpRoute("GET", "/nodes", _frame("nodes", lambda _: nodes()), "the kinds of nodes of graphs", "iron.nodes()"),
-    HttpRoute(
-        "GET", "/schedules", _frame("schedules", lambda call: schedules(engine=call.engine)), "the schedules",
-        "iron.schedules()",
+        "GET", "/waiting", Permission.RUN_READ, list_waiting, "the open questions of all runs", "iron.waiting()",
+        resource=None,
     ),
     HttpRoute(
-        "GET", "/lanes", _frame("lanes", lambda call: lanes(engine=call.engine)), "the lanes, and what is in them",
-        "iron.lanes()",
+        "POST", "/waiting/{run_id}/answer", Permission.RUN_ANSWER, answer_run, "answer one", "run.answer(value)",
+        body=AnswerBody, resource=run_resource,
     ),
     HttpRoute(
-        "GET", "/breakers", _frame("breakers", lambda call: breakers(engine=call.engine)), "the circuit breakers",
-        "iron.breakers()",
+        "POST", "/events", Permission.EVENT_EMIT, record_event, "record an event", "iron.emit(name, data)",
+        body=EventBody, resource=lambda call: call.body.name,
     ),
     HttpRoute(
-        "POST", "/graphs/validate", validate_graph, "check a graph; nothing runs", "graph.validate()",
-        body=GraphBody,
+        "POST", "/webhooks/{name}", Permission.SIGNED, take_webhook, "a signed request",
+        "hook.deliver(payload, headers)", is_raw=True,
     ),
-    HttpRoute("GET", "/health", health, "whether the server works", "iron.doctor()"),
+    HttpRoute("GET", "/flows", Permission.FLOW_READ, list_flows, "the flows and graphs that are defined here", "flow?"),
+    HttpRoute(
+        "GET", "/nodes", Permission.FLOW_READ, _frame("nodes", lambda _: nodes()), "the kinds of nodes of graphs",
+        "iron.nodes()",
+    ),
+    HttpRoute(
+        "GET", "/schedules", Permission.JOURNAL_READ, _frame("schedules", lambda call: schedules(engine=call.engine)),
+        "the schedules", "iron.schedules()",
+    ),
+    HttpRoute(
+        "GET", "/lanes", Permission.JOURNAL_READ, _frame("lanes", lambda call: lanes(engine=call.engine)),
+        "the lanes, and what is in them", "iron.lanes()",
+    ),
+    HttpRoute(
+        "GET", "/breakers", Permission.JOURNAL_READ, _frame("breakers", lambda call: breakers(engine=call.engine)),
+        "the circuit breakers", "iron.breakers()",
+    ),
+    HttpRoute(
+        "POST", "/graphs/validate", Permission.FLOW_READ, validate_graph, "check a graph; nothing runs",
+        "graph.validate()", body=GraphBody,
+    ),
+    HttpRoute("GET", "/health", Permission.OPEN, health, "whether the server works", "iron.doctor()"),
 )  # fmt: skip

@@ -59,7 +59,7 @@ def _operation(route: HttpRoute) -> dict[str, Any]:
         },
     }
     if route.is_raw:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
+        found["requestBody"] = {"required": True, "content": {route.media_type: {"schema": {}}}}
     if route.body is not None:
         schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
         is_needed = any(each.required for each in msgspec.structs.fields(route.body))

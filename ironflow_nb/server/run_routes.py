@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from ironflow_nb.access.permissions import Permission
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, RunKind, RunStatus
 from ironflow_nb.errors import FlowNotDefined, IronflowError, RunNotFound, ValueUnreadable
@@ -167,6 +168,12 @@ def definitions() -> list[Runnable]:
     return [each for each in found if isinstance(each, Runnable)]
 
 
+def _name(given: str) -> str:
+    """Return the whole name of the one flow that is meant; if it is not one, what was given."""
+    found = _definition(given)
+    return given if isinstance(found, Reply) else found.name
+
+
 def _definition(name: str) -> Runnable | Reply:
     known = definitions()
     fitting = [each for each in known if each.name == name] or [
@@ -197,6 +204,12 @@ def _row(call: HttpCall) -> RunRow:
         return resolve_run(reader, call.path["run_id"])
 
 
+def run_resource(call: HttpCall) -> str:
+    """Return the id of the run of the path as a resource: the name of its flow, and its own."""
+    row = _row(call)
+    return f"{row.name}/{row.run_id}"
+
+
 def list_runs(call: HttpCall) -> Reply:
     """Return a page of runs, the newest first, and the cursor of the next page."""
     query: RunsQuery = call.query
@@ -216,7 +229,8 @@ def list_runs(call: HttpCall) -> Reply:
         return refused(410, "cursor_gone", f"{error}; the run of the cursor was deleted: begin again without after")
     rows = json_of(frame.iloc[: query.limit])
     is_last = len(frame) <= query.limit
-    return Reply({"runs": rows, "next": None if is_last else _cursor(rows[-1]["run_id"], filters)})
+    shown = [row for row in rows if call.may(Permission.RUN_READ, f"{row['name']}/{row['run_id']}")]
+    return Reply({"runs": shown, "next": None if is_last else _cursor(rows[-1]["run_id"], filters)})
 
 
 def _filters(query: RunsQuery) -> str:
@@ -335,20 +349,48 @@ def delete_one(call: HttpCall) -> Reply:
 
 
 RUN_ROUTES: Final = (
-    HttpRoute("POST", "/runs", start_run, "begin a run", "flow.start(...)", body=StartBody),
-    HttpRoute("GET", "/runs", list_runs, "list runs, the newest first", "iron.runs(...)", query=RunsQuery),
-    HttpRoute("GET", "/runs/{run_id}", run_with_steps, "show a run with its steps", "iron.get_run(id)"),
-    HttpRoute("DELETE", "/runs/{run_id}", delete_one, "delete a run for ever", "run.delete()"),
     HttpRoute(
-        "GET", "/runs/{run_id}/events", show_events, "its events: pages, or a stream", "run.events()", EventsQuery
+        "POST", "/runs", Permission.RUN_START, start_run, "begin a run", "flow.start(...)", body=StartBody,
+        resource=lambda call: _name(call.body.flow),
     ),
-    HttpRoute("POST", "/runs/{run_id}/cancel", _steer(Run.cancel), "cancel it before its next step", "run.cancel()"),
-    HttpRoute("POST", "/runs/{run_id}/pause", _steer(Run.pause), "stop it before its next step", "run.pause()"),
-    HttpRoute("POST", "/runs/{run_id}/resume", resume_run, "continue it", "run.resume(...)", body=ResumeBody),
-    HttpRoute("POST", "/runs/{run_id}/fork", fork_run, "go on from a moment of it", "run.fork(...)", body=ForkBody),
-    HttpRoute("POST", "/runs/{run_id}/inject", inject_result, "a result by hand", "run.inject(...)", body=InjectBody),
     HttpRoute(
-        "POST", "/runs/{run_id}/signals/{name}", send_signal_to, "send it a signal", "run.signal(name, payload)",
-        body=SignalBody,
+        "GET", "/runs", Permission.RUN_READ, list_runs, "list runs, the newest first", "iron.runs(...)",
+        query=RunsQuery, resource=None,
+    ),
+    HttpRoute(
+        "GET", "/runs/{run_id}", Permission.RUN_READ, run_with_steps, "show a run with its steps", "iron.get_run(id)",
+        resource=run_resource,
+    ),
+    HttpRoute(
+        "DELETE", "/runs/{run_id}", Permission.RUN_DELETE, delete_one, "delete a run for ever", "run.delete()",
+        resource=run_resource,
+    ),
+    HttpRoute(
+        "GET", "/runs/{run_id}/events", Permission.RUN_READ, show_events, "its events: pages, or a stream",
+        "run.events()", EventsQuery, resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/cancel", Permission.RUN_STEER, _steer(Run.cancel), "cancel it before its next step",
+        "run.cancel()", resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/pause", Permission.RUN_STEER, _steer(Run.pause), "stop it before its next step",
+        "run.pause()", resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/resume", Permission.RUN_STEER, resume_run, "continue it", "run.resume(...)",
+        body=ResumeBody, resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/fork", Permission.RUN_EDIT, fork_run, "go on from a moment of it", "run.fork(...)",
+        body=ForkBody, resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/inject", Permission.RUN_EDIT, inject_result, "a result by hand", "run.inject(...)",
+        body=InjectBody, resource=run_resource,
+    ),
+    HttpRoute(
+        "POST", "/runs/{run_id}/signals/{name}", Permission.RUN_SIGNAL, send_signal_to, "send it a signal",
+        "run.signal(name, payload)", body=SignalBody, resource=run_resource,
     ),
 )  # fmt: skip

@@ -16,8 +16,6 @@ from tests.cells import World, run_cell
 from tests.conftest import Lab
 from tests.waits.conftest import LIMIT_S, until
 
-pytestmark = pytest.mark.usefixtures("ended_flows")
-
 TABLE = Path(__file__).parent.parent.parent / "docs" / "running_again.md"
 PROGRAM = """
 @iron.step

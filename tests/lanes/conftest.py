@@ -15,11 +15,6 @@ from ironflow_nb.execution.engine import Engine
 from tests.waits.conftest import LIMIT_S, until
 
 
-@pytest.fixture(autouse=True)
-def no_flow_is_left(ended_flows: None) -> None:
-    """Have each test end the flows that it starts; see `ended_flows`."""
-
-
 class Room:
     """Where bodies are at work: how many at most, and in which order they came."""
 

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+import ironflow_nb as iron
+from ironflow_nb.access.access_keys import make_key
 from tests.waits.conftest import LIMIT_S, until
 
 JOB = """
@@ -129,20 +131,41 @@ class Service:
     def begin(self, *words: str, files: tuple[str, ...] = ("job.py", "shout.yaml"), **environment: str) -> None:
         """Begin a server and wait until it answers."""
         command = [sys.executable, "-m", "ironflow_nb", "serve", *files, "--port", "0", *words]
-        with self._log(len(self.processes)).open("w") as log:
+        number = len(self.processes)
+        with self._log(number).open("w") as log, self._output(number).open("w") as output:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment | environment, stderr=log, text=True
+                command, cwd=self.folder, env=self.environment | environment, stderr=log, stdout=output, text=True
             )
         self.processes.append(process)
-        until(lambda: process.poll() is not None or " on http://" in self.said())
+        until(lambda: process.poll() is not None or re.search(" on https?://", self.said()) is not None)
         assert process.poll() is None, self.said()
-        found = re.search(r" on (http://\S+)", self.said())
+        found = re.search(r" on (https?://\S+)", self.said())
         assert found is not None
         self.client.close()
-        self.client = httpx.Client(base_url=found[1], timeout=LIMIT_S)
+        self.client = httpx.Client(base_url=found[1], timeout=LIMIT_S, verify=False)
 
     def _log(self, number: int) -> Path:
         return self.folder / f"server {number}.log"
+
+    def _output(self, number: int) -> Path:
+        return self.folder / f"server {number}.out"
+
+    def printed(self) -> str:
+        return self._output(len(self.processes) - 1).read_text()
+
+    def command(self, *words: str) -> str:
+        """Run another command of the command line in the folder; return what it prints."""
+        found = subprocess.run(
+            [sys.executable, "-m", "ironflow_nb", *words], cwd=self.folder, capture_output=True, text=True, check=False,
+            env=self.environment, timeout=LIMIT_S,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    def key(self, name: str, role: str, **options: Any) -> dict[str, str]:
+        """Make a key, as another process does; return the headers with it."""
+        with iron.open(self.folder / ".ironflow" / "journal.db") as engine:
+            return {"Authorization": f"Bearer {make_key(engine, name, role, **options)}"}
 
     def said(self) -> str:
         return self._log(len(self.processes) - 1).read_text()

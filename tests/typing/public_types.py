@@ -128,20 +128,3 @@ def caught(error: iron.RunFailed | iron.RunCancelled, of_node: iron.NodeFailed, 
     assert_type(of_node.retry_after_s, float | None)
     assert_type([(found.path, found.message) for found in of_graph.findings], list[tuple[tuple[str | int, ...], str]])
     assert_type(iron.errors.JournalBusy("busy", pids=[3]).pids, list[int])
-
-
-@iron.codec(Scaler)
-class ScalerCodec:
-    def encode(self, scaler: Scaler) -> dict[str, int]:
-        return {}
-
-    def decode(self, data: dict[str, int]) -> Scaler:
-        return Scaler()
-
-
-def arguments_and_runs() -> None:
-    assert_type(iron.Secret("token").value, str)
-    assert_type(iron.Secret.from_env("TOKEN"), iron.Secret)
-    assert_type(ScalerCodec().decode({}), Scaler)
-    assert_type(iron.current_run(), Run[Any])
-    assert_type(iron.copy("run", "other.db"), Run[Any])

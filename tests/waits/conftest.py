@@ -6,14 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-import pytest
-
 LIMIT_S: Final = 60.0
-
-
-@pytest.fixture(autouse=True)
-def no_flow_is_left(ended_flows: None) -> None:
-    """Have each test end the flows that it starts; see `ended_flows`."""
 
 
 def until(is_so: Callable[[], object]) -> None:

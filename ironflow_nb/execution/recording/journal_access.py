@@ -20,7 +20,7 @@ from ironflow_nb.errors import DecisionError, EngineClosed, JournalError, ValueU
 from ironflow_nb.execution.recording.signatures import own_runs, signature_of_definition, untrusted
 from ironflow_nb.execution.system.executors import Executors
 from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.execution.system.process_identity import give_up, is_alive, is_gone, may_live, new_lease
+from ironflow_nb.execution.system.process_identity import ACTOR, give_up, is_alive, is_gone, may_live, new_lease
 from ironflow_nb.execution.system.system import Clock, Entropy, Threads
 from ironflow_nb.execution.system.threads import BackgroundErrors
 from ironflow_nb.journal.ports import (
@@ -179,16 +179,21 @@ class JournalAccess:
         if self.on_append is not None:
             self.on_append()
 
-    def exchange(self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability) -> None:
-        """Read and write in one transaction; see the port. The first of an engine writes its lease too."""
+    def exchange(
+        self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability, *, of: Lease | None = None
+    ) -> None:
+        """Read and write in one transaction; see the port. The first of an engine writes its lease too.
+
+        With a lease of another owner, in whose name this is done, that one is written.
+        """
         with self.lock:
             self._refuse_closed()
-            lease, self._is_exchanging = self._first_lease(), True
+            lease, self._is_exchanging = of or self._first_lease(), True
             try:
                 self.journal.exchange(act, durability=durability, lease=lease)
             finally:
                 self._is_exchanging = False
-            self._lease_is_written = True
+            self._lease_is_written = self._lease_is_written or of is None
 
     def claim(self, wanted: CachedResult, is_fresh: Callable[[CachedResult], bool]) -> CachedResult | None:
         """Claim the right to compute a result for all runs, or return a fresh result or the claim of another owner."""
@@ -244,11 +249,11 @@ class JournalAccess:
         known: SignalId | None = None,
         check: Check = None,
     ) -> SignalId | None:
-        """Send a signal to the owner of a run; by default this engine has sent it. For the rest see the port."""
+        """Send a signal to the owner of a run, by default in the name of who acts, or of this engine; see the port."""
         payload_id = None if payload is None else payload.value_id
         with self.lock:
             self._refuse_closed()
-            sent_at, sent_by = self.clock.now(), sent_by or self.owner
+            sent_at, sent_by = self.clock.now(), sent_by or ACTOR.get() or self.owner
             signal = Signal(run_id=run_id, name=name, sent_at=sent_at, sent_by=sent_by, payload_id=payload_id)
             return self.journal.send(signal, payload, known=known, check=check)
 

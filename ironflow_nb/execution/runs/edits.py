@@ -19,6 +19,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
 from ironflow_nb.execution.runs.continuation_plan import is_owned
 from ironflow_nb.execution.runs.idle_runs import refuse_changed
+from ironflow_nb.execution.system.process_identity import ACTOR
 from ironflow_nb.journal.ports import Durability, Reader, RunCommit, Select
 
 
@@ -128,7 +129,10 @@ def _recorded(engine: Engine, head: tuple[int, int], pending: PendingEvent) -> R
 
 
 def _editor(engine: Engine) -> str:
-    """Return who edits: the user of this process, where the system knows one, and the owner of its runs."""
+    """Return who edits: for whom this process acts, else its user, if there is a name, and the owner of its runs."""
+    actor = ACTOR.get()
+    if actor is not None:
+        return actor
     with suppress(OSError, KeyError, ImportError):
         return f"{getpass.getuser()} ({engine.owner})"
     return engine.owner

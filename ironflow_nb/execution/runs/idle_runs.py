@@ -15,6 +15,7 @@ from ironflow_nb.execution.runs.finish import with_notifications
 from ironflow_nb.execution.runs.waker import Waker
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.system.process_identity import ACTOR
 from ironflow_nb.journal.ports import Durability, QueueSelect, Reader, Select
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -34,13 +35,14 @@ def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bo
     Raises:
         JournalConflict: somebody works on it.
     """
-    event: RunEvent = RunPaused(asked_by=engine.owner)
+    asked_by = ACTOR.get() or engine.owner
+    event: RunEvent = RunPaused(asked_by=asked_by)
     if compensates:
         event = CompensationStarted()
     elif stop is StopRequest.CANCEL:
-        event = RunCancelled(reason=f"asked by {engine.owner}")
+        event = RunCancelled(reason=f"asked by {asked_by}")
     elif stop is StopRequest.DETACH:
-        event = RunDetached(asked_by=engine.owner)
+        event = RunDetached(asked_by=asked_by)
     for child in end_idle(engine, run, event):
         stop_idle(engine, child, StopRequest.PAUSE if stop is StopRequest.DETACH else stop)
 

@@ -186,8 +186,12 @@ class Waker:
 
     def _may_wake(self, reader: Reader, run: RunRow) -> bool:
         """Return True if this process continues the run once it has no living owner."""
-        is_refused = run.run_id in self._engine.refused or REGISTRY.find_of(run) is None
+        is_refused = run.run_id in self._engine.refused or not self._defines(run)
         return not is_refused and still_waits(reader, run)
+
+    def _defines(self, run: RunRow) -> bool:
+        """Return True if those for whom this search is know the definition of the run."""
+        return REGISTRY.find_of(run) is not None
 
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
         if not self._may_wake(reader, run):

@@ -32,7 +32,42 @@ _MOST_NAMED: Final = 20
 """The definitions that the line about an undefined one names at most."""
 
 
-class RunWorker(Waker):
+class FreeRuns(Waker):
+    """Finds the runs that some worker may continue: those whose waits are over, and detached ones without an owner."""
+
+    def find(self) -> list[RunRow]:
+        """Return the runs that are free now, the one that has waited longest first."""
+        with self._engine.access.current() as reader:
+            self._found.clear()
+            self._find(reader, self._engine.clock.now())
+            rows = {run.run_id: run for run in reader.runs(Select(run_ids=list(self._found)))}
+        return [rows[run_id] for run_id in dict.fromkeys(self._found) if run_id in rows]
+
+    def _find(self, reader: Reader, now: int) -> int:
+        next_at = super()._find(reader, now)
+        alive = self._engine.access.living_owners(reader)
+        free = QueueSelect(kind=DETACHED, claimable_at=now, alive=alive, limit=_READ_AT_ONCE)
+        found = {item.run_id for item in reader.work(free)}
+        runs = reader.runs(Select(run_ids=found))
+        self._found.extend(run.run_id for run in reversed(runs) if self._is_free(reader, run))
+        return min(next_at, now + round(CHECK_S * 1e6))
+
+    def _is_free(self, reader: Reader, run: RunRow) -> bool:
+        if not self._defines(run):
+            return False
+        if still_waits(reader, run):
+            return super()._is_free(reader, run)
+        is_refused = run.status not in OWNED or run.run_id in self._engine.refused
+        if is_refused or self._engine.access.is_owner_alive(reader, run.owner):
+            return False
+        return self._item(reader, run) is not None
+
+    def _item(self, reader: Reader, run: RunRow) -> QueueItem | None:
+        """Return the item of the run in the queue, if it is detached."""
+        return next(iter(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED))), None)
+
+
+class RunWorker(FreeRuns):
     """Claims the due work of the runs that this process defines; see `Waker`. `stop_claiming` is the begin of its end.
 
     A run that it continues is detached from then on, so that another worker goes on with it if this one dies.
@@ -75,29 +110,10 @@ class RunWorker(Waker):
                     session.stop(StopRequest.DETACH, self._engine.owner)
         return going_on
 
-    def _find(self, reader: Reader, now: int) -> int:
-        next_at = super()._find(reader, now)
-        alive = self._engine.access.living_owners(reader)
-        free = QueueSelect(kind=DETACHED, claimable_at=now, alive=alive, limit=_READ_AT_ONCE)
-        found = {item.run_id for item in reader.work(free)}
-        runs = reader.runs(Select(run_ids=found))
-        self._found.extend(run.run_id for run in reversed(runs) if self._is_free(reader, run))
-        return min(next_at, now + round(CHECK_S * 1e6))
-
     def _is_free(self, reader: Reader, run: RunRow) -> bool:
-        if REGISTRY.find_of(run) is None:
+        if not self._defines(run):
             self._note_undefined(run)
-            return False
-        if still_waits(reader, run):
-            return super()._is_free(reader, run)
-        is_refused = run.status not in OWNED or run.run_id in self._engine.refused
-        if is_refused or self._engine.access.is_owner_alive(reader, run.owner):
-            return False
-        return self._item(reader, run) is not None
-
-    def _item(self, reader: Reader, run: RunRow) -> QueueItem | None:
-        """Return the item of the run in the queue, if it is detached."""
-        return next(iter(reader.work(QueueSelect(run_ids=[run.run_id], kind=DETACHED))), None)
+        return super()._is_free(reader, run)
 
     def _note_undefined(self, run: RunRow) -> None:
         """Say once what is due and not defined in this process."""

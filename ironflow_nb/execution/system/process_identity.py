@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache
 from hashlib import blake2b
 from importlib import import_module
@@ -107,9 +108,17 @@ def _host_name() -> str:
     return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
+ACTOR: Final[ContextVar[str | None]] = ContextVar("ironflow_actor", default=None)
+"""The name of the one for whom this process acts at the moment: a server, for the holder of a key."""
+
+
 def person() -> str:
-    """Return the person that works in this process, by the names of the user and of the host."""
+    """Return for whom this process acts, by default the person that works in it: the names of user and host."""
     import getpass
+
+    actor = ACTOR.get()
+    if actor is not None:
+        return actor
 
     try:
         name = getpass.getuser()

@@ -1,0 +1,1 @@
+"""Runs that are executed by processes which reach their journal over HTTP only."""
