@@ -45,6 +45,7 @@ HEAVY: Final = {
     "sqlalchemy": "an extra",
     "xmltodict": "an extra",
     "numpy": "only its own values need it, and have imported it",
+    "opentelemetry": "an extra, and nothing of it is imported while nothing is traced",
     "pandas": "half a second; its own values have imported it",
     "pickle": "plain values do not need it",
     "pickletools": "few secrets are numbers, or may be in a path",

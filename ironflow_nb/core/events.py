@@ -18,7 +18,7 @@ from ironflow_nb.core.status import EffectOutcome, StepReason
 
 
 class RunStarted(RunChange, frozen=True):
-    """The run began. The fields identify it and its call."""
+    """The run began. The fields identify it and its call; `trace` is the span in which it began, if there was one."""
 
     kind: str
     name: str
@@ -35,6 +35,7 @@ class RunStarted(RunChange, frozen=True):
     parent_step: StepRef | None = None
     origin_run_id: RunId | None = None
     origin_position: int | None = None
+    trace: str | None = None
 
 
 class RunContinued(RunChange, frozen=True):

@@ -28,6 +28,7 @@ from ironflow_nb.server.refusals import refusal_of
 from ironflow_nb.server.run_routes import RUN_ROUTES
 from ironflow_nb.server.server_threads import in_thread
 from ironflow_nb.server.work_routes import WORK_ROUTES
+from ironflow_nb.telemetry.spans import request_span
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -101,7 +102,8 @@ class _Service:
         async def answer(request: Request) -> Response:
             try:
                 refusal = self.guard.refusal(request.method, request.headers)
-                return _response(refusal or await self._reply(route, request))
+                with request_span(route.method, route.path, request.headers):
+                    return _response(refusal or await self._reply(route, request))
             except asyncio.CancelledError:  # the server ends, and has waited for this request long enough
                 return _response(refused(503, "server_stops", "the server ends; ask the next one"))
 

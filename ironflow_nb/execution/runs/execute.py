@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NoReturn
 
+from ironflow_nb.core.event_codec import decode_as
+from ironflow_nb.core.events import RunStarted
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
@@ -25,6 +27,8 @@ from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_
 from ironflow_nb.execution.steps.gates import admitted, start_when_admitted
 from ironflow_nb.execution.system.frontend import frontend, heard_by_cell
 from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.journal.ports import Select
+from ironflow_nb.telemetry.spans import run_span
 
 LAST_WORDS_S: Final = 1.0
 """How long an await that is cancelled waits for the end of its run; a body that blocks the loop may take longer."""
@@ -63,7 +67,15 @@ def _announced(engine: Engine, request: RunRequest, session: Session) -> Iterato
 def run_session(engine: Engine, session: Session, body: FlowCall) -> Any:
     """Run a ``def`` flow in this thread, from the first call to the last commit."""
     __tracebackhide__ = True
-    return run_to_end(_executed(IN_THREAD, engine, session, body))
+    with run_span(session.run_id, session.name, partial(_begun_in, session)):
+        return run_to_end(_executed(IN_THREAD, engine, session, body))
+
+
+def _begun_in(session: Session) -> str | None:
+    """Return the span in which the run was begun, if that is recorded."""
+    with session.access.current() as reader:
+        found = reader.events(Select(run_ids=[session.run_id], name=RunStarted.__name__, limit=1))
+    return decode_as(RunStarted, found[0].data).trace if found else None
 
 
 async def _executed(driver: Driver, engine: Engine, session: Session, body: FlowCall) -> Any:
@@ -294,4 +306,5 @@ async def await_child(engine: Engine, request: RunRequest, body: FlowCall) -> An
 
 async def run_on_loop(engine: Engine, session: Session, body: FlowCall) -> Any:
     """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
-    return await _executed(ON_LOOP, engine, session, body)
+    with run_span(session.run_id, session.name, partial(_begun_in, session)):
+        return await _executed(ON_LOOP, engine, session, body)

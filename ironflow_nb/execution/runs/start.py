@@ -47,6 +47,7 @@ from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, notebook_path, say
 from ironflow_nb.journal.ports import CallKey, Durability, QueueSelect, Reader, Select
+from ironflow_nb.telemetry.spans import current_trace
 from ironflow_nb.values.codecs import has_lost_secret, input_references
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -298,6 +299,7 @@ def _beginning(
         parent_step=parent_step,
         origin_run_id=None if origin is None else origin.run_id,
         origin_position=position,
+        trace=current_trace(),
     )
     mail = Mail(additions=request.additions) if request.additions else NO_MAIL
     return PendingEvent(started, values=[*inputs, signature], mail=mail)

@@ -48,6 +48,7 @@ from ironflow_nb.execution.steps.limited_body import LimitedBody, limit_of, wait
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
+from ironflow_nb.telemetry.spans import IS_TRACED, begin_step_span, note_failure
 from ironflow_nb.values.digest import listed
 from ironflow_nb.values.failures import annotate, recorded_error
 
@@ -188,6 +189,7 @@ async def perform_attempt(
         limit_s = None if apart is None else apart.limit_s
         context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s, attempt=attempt)
         token = None if child is not None else SCOPE.set(context)
+        end_span = _begin_span(session, attempt) if IS_TRACED and child is None else None
         if type(sys.stdout) is not HeardStream or type(sys.stderr) is not HeardStream:
             STREAMS.renew()
         # The body is called in this very coroutine, for another one would change its StopIteration.
@@ -202,6 +204,8 @@ async def perform_attempt(
         except (Exception, RunStopped) as error:  # noqa: BLE001 -- whatever a body raises is recorded
             return _failed(driver, session, attempt, error, continuation)
         finally:
+            if end_span is not None:
+                end_span()
             if token is not None:
                 _leave(token)
         if attempt.gates:
@@ -217,6 +221,10 @@ async def _shared_result(driver: Driver, session: Session, attempt: Attempt) -> 
     while isinstance(found := look(session, attempt), CachedResult):
         await driver.pause(session, POLL_S)
     return found
+
+
+def _begin_span(session: Session, attempt: Attempt) -> Callable[[], None]:
+    return begin_step_span(session.run_id, attempt.step, attempt.spec.name, attempt.number)
 
 
 def _leave(token: Token[RunContext | None]) -> None:
@@ -238,6 +246,8 @@ def _failed(
     withdrawn = error.__cause__ if isinstance(error, RunStopped) and attempt.spec.once else None
     if isinstance(error, RunStopped) and not isinstance(withdrawn, WorkerLost):
         raise error
+    if IS_TRACED and attempt.child_run_id is None:
+        note_failure(error)
     if attempt.gates:
         leave_gates(session, attempt, withdrawn or error)
     if withdrawn is not None:  # its beginning is recorded, so that it did not happen has to be; its flow is to stop

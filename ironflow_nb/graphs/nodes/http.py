@@ -29,6 +29,7 @@ from ironflow_nb.graphs.nodes.http_messages import (
     redirected_request,
     request_from_options,
 )
+from ironflow_nb.telemetry.spans import IS_TRACED, trace_headers
 
 if TYPE_CHECKING:
     import httpx
@@ -175,7 +176,8 @@ class _Exchange:
         __tracebackhide__ = True
         for _ in range(MAX_REDIRECTS + 1):
             request = self._request
-            response = self._transport.send(request.method, request.url, request.headers, request.content)
+            headers = {**trace_headers(), **request.headers} if IS_TRACED else request.headers
+            response = self._transport.send(request.method, request.url, headers, request.content)
             if not (self._options.get("follow_redirects", True) and response.has_redirect_location):
                 return response
             response.close()
