@@ -49,6 +49,7 @@ HEAVY: Final = {
     "pandas": "half a second; its own values have imported it",
     "pickle": "plain values do not need it",
     "pickletools": "few secrets are numbers, or may be in a path",
+    "prometheus_client": "an extra",
     "pyarrow": "only frames need it",
     "pygraphviz": "it is absent where it has no wheel",
     "starlette": "an extra",

@@ -146,16 +146,25 @@ def _follow(engine: Engine, run: Run[Any]) -> None:
         engine.clock.wait(wakeup, _POLL_S)
 
 
+def _print_run(run: Run[Any], *, as_json: bool) -> None:
+    outcome = {"run_id": run.id, "status": run.status.value}
+    if as_json:
+        print_json(outcome)
+    else:
+        click.echo(" ".join(outcome.values()))
+
+
 def _steered(name: str, act: Callable[[Run[Any]], object], words: str) -> click.Command:
     """Return a command that does that to a run."""
 
     @_run_argument
+    @_json_option
     @journal_option
-    def steer(*, run: str, journal: Path | None) -> None:
+    def steer(*, run: str, as_json: bool, journal: Path | None) -> None:
         with existing_journal(journal, read_only=False):
             found = get_run(run)
             act(found)
-            click.echo(f"{found.id} {found.status}")
+            _print_run(found, as_json=as_json)
 
     return click.command(name, help=words)(steer)
 
@@ -192,11 +201,13 @@ def answer_command(*, run: str, value: str, step: str | None, journal: Path | No
 @click.argument("event")
 @click.argument("data", required=False)
 @click.option("--key", help="The same key is one event.")
+@_json_option
 @journal_option
-def emit_command(*, event: str, data: str | None, key: str | None, journal: Path | None) -> None:
+def emit_command(*, event: str, data: str | None, key: str | None, as_json: bool, journal: Path | None) -> None:
     """Record an event, which starts the flows that wait for it in workers and kernels; DATA is JSON, or else a text."""
     with existing_journal(journal, read_only=False):
-        click.echo(emit(event, None if data is None else read_payload(data), key=key))
+        event_id = emit(event, None if data is None else read_payload(data), key=key)
+        print_json({"event_id": event_id}) if as_json else click.echo(event_id)
 
 
 def _listing(name: str, frame: Callable[[], Any], words: str) -> click.Command:
@@ -251,12 +262,12 @@ def export_command(*, run: str, path: Path, journal: Path | None) -> None:
 
 @click.command("import")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@_json_option
 @journal_option
-def import_command(*, path: Path, journal: Path | None) -> None:
+def import_command(*, path: Path, as_json: bool, journal: Path | None) -> None:
     """Add an exported run to the journal; what somebody else wrote is shown, and does nothing before it is trusted."""
     with existing_journal(journal, read_only=False, may_be_new=True):
-        found = import_(path)
-        click.echo(f"{found.id} {found.status}")
+        _print_run(import_(path), as_json=as_json)
 
 
 @click.command("sql")

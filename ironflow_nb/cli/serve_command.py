@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_TOKEN: Final = 16
 _GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
+_SUFFIXES: Final = _GRAPHS | {".py", ".ipynb"}
 
 
 @click.command("serve")
@@ -63,9 +64,9 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
 ) -> None:  # fmt: skip
     """Serve the flows and graphs of FILEs over HTTP, and execute their runs and due work, as `work` does.
 
-    A FILE ends in .py, .ipynb, .yaml or .lua, or is package.module; only definitions in it are executed. Without one,
-    runs are shown and steered. The first SIGINT or SIGTERM lets running steps end; what was accepted goes on with the
-    next start. The second ends the process at once.
+    A FILE ends in .py, .ipynb, .yaml or .lua, or is a folder of such files, or package.module; only definitions in it are
+    executed. Without one, runs are shown and steered. The web page is at the address itself. The first SIGINT or
+    SIGTERM lets running steps end; what was accepted goes on with the next start. The second ends the process at once.
     """
     from ironflow_nb.server.access_guard import AccessGuard, is_loopback
     from ironflow_nb.server.http_server import HttpServer
@@ -115,18 +116,33 @@ def _load_all(files: tuple[str, ...]) -> None:
     """Load the definitions of all files.
 
     Raises:
-        DefinitionError: one can't be loaded, or two define the same name.
+        DefinitionError: one can't be loaded, two define the same name, or a folder has none.
     """
     owners: dict[str, tuple[str, object]] = {}
-    for file in files:
+    for file in [each for given in files for each in _files_of(given)]:  # before a notebook goes to its own folder
         if Path(file).suffix in _GRAPHS:
             Graph.from_file(file).validate()
         else:
-            load_definitions(str(Path(file).absolute()) if Path(file).suffix in {".py", ".ipynb"} else file)
+            load_definitions(file)
         for key, found in REGISTRY.startable().items():
             first, known = owners.setdefault(key, (file, found))
             if known is not found:
                 raise DefinitionError(f"{key} is defined by {first} and by {file}; give one of them another name=")
+
+
+def _files_of(given: str) -> list[str]:
+    """Return the absolute path of a file, those of the files in a folder, or the name of a module as it is."""
+    path = Path(given)
+    if path.suffix in _SUFFIXES:
+        return [str(path.absolute())]
+    if not path.is_dir() or (path / "__init__.py").exists():
+        return [given]
+    found = sorted(
+        str(each.absolute()) for each in path.iterdir() if each.suffix in _SUFFIXES and each.name[0] not in "._"
+    )
+    if not found:
+        raise DefinitionError(f"the folder {path.absolute()} has no file that ends with {', '.join(sorted(_SUFFIXES))}")
+    return found
 
 
 def _dispatchers(engine: Engine, offers: RunOffers, endpoints: tuple[str, ...]) -> list[PushDispatcher]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.identity import RunId, ValueId
@@ -78,7 +78,12 @@ def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
     from ironflow_nb.handles.inbox_frame import Inbox
 
     engine = engine or REGISTRY.engine()
-    return Inbox.of_rows(frame_of_records(_COLUMNS, [_record(*each) for each in asked_now(engine)]), engine)
+    return Inbox.of_rows(questions_frame(asked_now(engine)), engine)
+
+
+def questions_frame(asked: Iterable[tuple[OpenQuestion, RunRow, RunStatus]]) -> pd.DataFrame:
+    """Return the frame of `waiting` of these questions."""
+    return frame_of_records(_COLUMNS, [_record(*each) for each in asked])
 
 
 def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:

@@ -18,17 +18,19 @@ from ironflow_nb.access.resource_names import EVERYTHING
 from ironflow_nb.execution import ACTOR, Engine
 from ironflow_nb.remote.run_offers import RunOffers
 from ironflow_nb.server.access_guard import LOCAL, AccessGuard
+from ironflow_nb.server.card_feed import CardFeed
 from ironflow_nb.server.decider_routes import DECIDER_ROUTES
 from ironflow_nb.server.event_feed import EventFeed
-from ironflow_nb.server.event_stream import MEDIA_TYPE
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, refused
 from ironflow_nb.server.journal_routes import JOURNAL_ROUTES
 from ironflow_nb.server.openapi_document import openapi_document
+from ironflow_nb.server.page_routes import PAGE_ROUTES
 from ironflow_nb.server.refusals import refusal_of
 from ironflow_nb.server.run_routes import RUN_ROUTES
+from ironflow_nb.server.server_metrics import ServerMetrics
+from ironflow_nb.server.server_sent_events import MEDIA_TYPE
 from ironflow_nb.server.server_threads import in_thread
 from ironflow_nb.server.work_routes import WORK_ROUTES
-from ironflow_nb.telemetry.spans import request_span
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,6 +44,7 @@ ROUTES: Final[tuple[HttpRoute, ...]] = (
     *JOURNAL_ROUTES,
     *DECIDER_ROUTES,
     *WORK_ROUTES,
+    *PAGE_ROUTES,
     HttpRoute(
         "GET",
         "/openapi.json",
@@ -69,7 +72,7 @@ def make_application(
         message = "the server needs Starlette and uvicorn: pip install 'ironflow-nb[server]'"
         raise ModuleNotFoundError(message, name="starlette") from None
 
-    served = _Service(engine, feed, guard, most_bytes, offers)
+    served = _Service(engine, feed, CardFeed(engine), ServerMetrics(engine), guard, most_bytes, offers)
     return Starlette(
         routes=[Route(each.path, served.endpoint(each), methods=[each.method]) for each in ROUTES],
         exception_handlers={HTTPException: served.refuse_path},
@@ -81,6 +84,8 @@ def make_application(
 class _Service:
     engine: Engine
     feed: EventFeed
+    cards: CardFeed
+    metrics: ServerMetrics
     guard: AccessGuard
     most_bytes: int
     offers: RunOffers
@@ -100,12 +105,15 @@ class _Service:
         """Return what answers the requests of a route."""
 
         async def answer(request: Request) -> Response:
+            clock = asyncio.get_running_loop().time
+            began_s = clock()
+            reply = self.guard.refusal(request.method, request.headers)
             try:
-                refusal = self.guard.refusal(request.method, request.headers)
-                with request_span(route.method, route.path, request.headers):
-                    return _response(refusal or await self._reply(route, request))
+                reply = reply or await self._reply(route, request)
             except asyncio.CancelledError:  # the server ends, and has waited for this request long enough
-                return _response(refused(503, "server_stops", "the server ends; ask the next one"))
+                reply = refused(503, "server_stops", "the server ends; ask the next one")
+            self.metrics.count_request(route.method, route.path, reply.status, clock() - began_s)
+            return _response(reply)
 
         return answer
 
@@ -135,7 +143,10 @@ class _Service:
             if isinstance(query, Reply):
                 return query
             may = partial(self.guard.may, who)
-            call = HttpCall(self.engine, self.feed, self.offers, request.path_params, query, body, request.headers, may)
+            path, headers = request.path_params, request.headers
+            call = HttpCall(
+                self.engine, self.feed, self.offers, self.cards, self.metrics, path, query, body, headers, may
+            )  # fmt: skip
             return await self._answered(route, who, call)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client gets an answer
             return refusal_of(error)
@@ -240,8 +251,8 @@ def _response(reply: Reply) -> Response:
 
     if reply.stream is not None:
         return StreamingResponse(reply.stream, reply.status, dict(reply.headers), media_type=MEDIA_TYPE)
+    content = reply.content
+    if content is None:
+        content = b"" if reply.status in {204, 304} else json.dumps(reply.data).encode()
     headers = {"X-Content-Type-Options": "nosniff", **reply.headers}
-    if reply.content is not None:
-        return Response(reply.content, reply.status, headers)
-    content = b"" if reply.status == 204 else json.dumps(reply.data).encode()
-    return Response(content, reply.status, headers, media_type="application/json")
+    return Response(content, reply.status, headers, media_type=reply.media_type)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
@@ -53,7 +53,8 @@ class EventFeed:
         self._n_looks = 0
         self._ends: dict[RunId, set[asyncio.Future[None]]] = {}
         self._pages: dict[tuple[RunId, int, int], asyncio.Future[EventPage]] = {}
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
+        """Set at the next commit, or when the server stops."""
         self._is_wanted = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_stopped = False
@@ -107,8 +108,33 @@ class EventFeed:
     def _tell(self) -> None:
         """Wake those who wait for something new."""
         self._pages.clear()
-        self._changed, changed = asyncio.Event(), self._changed
+        self.changed, changed = asyncio.Event(), self.changed
         changed.set()
+
+    @property
+    def position(self) -> int:
+        """The position of the journal at the last look."""
+        return self._position
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Have `changed` set at each commit meanwhile."""
+        self._n_listeners += 1
+        self._is_wanted.set()
+        try:
+            yield
+        finally:
+            self._n_listeners -= 1
+
+    async def wait(self, changed: asyncio.Event, timeout_s: float) -> bool:
+        """Wait for that commit, at most for that time; return whether it came."""
+        if timeout_s <= 0 or self.is_stopped:
+            return changed.is_set()
+        try:
+            await asyncio.wait_for(changed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     # -- the end of a run ----------------------------------------------------------------------------------------
 
@@ -139,22 +165,16 @@ class EventFeed:
 
     async def new_page(self, run_id: RunId, after: int, limit: int, timeout_s: float) -> EventPage | None:
         """Return the next events of the run, or that it has ended; None if nothing comes within that time."""
-        self._n_listeners += 1
-        self._is_wanted.set()
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        try:
+        with self.listening():
             while True:
-                changed = self._changed  # before the read: what is committed after it is told
+                changed = self.changed  # before the read: what is committed after it is told
                 page = await self.page(run_id, after, limit)
                 if page.events or page.status in ENDED or self.is_stopped:
                     return page
-                try:
-                    await asyncio.wait_for(changed.wait(), until - loop.time())
-                except TimeoutError:
+                if not await self.wait(changed, until - loop.time()):
                     return None
-        finally:
-            self._n_listeners -= 1
 
 
 def _resolve(*futures: asyncio.Future[None]) -> None:

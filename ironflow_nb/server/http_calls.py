@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,11 @@ from ironflow_nb.execution import Engine
 
 if TYPE_CHECKING:
     from ironflow_nb.remote.run_offers import RunOffers
+    from ironflow_nb.server.card_feed import CardFeed
     from ironflow_nb.server.event_feed import EventFeed
+    from ironflow_nb.server.server_metrics import ServerMetrics
+
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class HttpCall:
     engine: Engine
     feed: EventFeed
     offers: RunOffers
+    cards: CardFeed
+    metrics: ServerMetrics
     path: Mapping[str, str]
     query: Any
     body: Any
@@ -34,13 +40,14 @@ class HttpCall:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request: JSON, bytes as they are, or a stream of server-sent events."""
+    """The answer to a request: JSON, or a stream of server-sent events, or content of another type."""
 
     data: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
     content: bytes | None = None
+    media_type: str = JSON
 
 
 def everything(_call: HttpCall) -> str:
@@ -62,8 +69,8 @@ class HttpRoute(NamedTuple):
     body: type[msgspec.Struct] | None = None
     is_raw: bool = False
     """Whether it gets the bytes of its body as they came, of any type."""
-    media_type: str = "application/json"
-    """The type of the body, where it is raw, and of the answer."""
+    media_type: str = JSON
+    """The type of the body, where it is raw, and of the answer, unless it is a refusal."""
     most_bytes: int | None = None
     """The size of its largest body, if that is not the usual one."""
     resource: Callable[[HttpCall], str] | None = everything

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import UNSET, UnsetType
+
 from ironflow_nb._version import __version__
 from ironflow_nb.access.permissions import Permission
 from ironflow_nb.errors import GraphInvalid
@@ -14,7 +16,8 @@ from ironflow_nb.graphs.catalog import kinds, nodes
 from ironflow_nb.graphs.compiler.compiler import compile_graph
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, format_path
 from ironflow_nb.graphs.compiler.graph_source import parse_source, source_from_data
-from ironflow_nb.handles.open_questions import waiting
+from ironflow_nb.handles.answer_forms import give_answer
+from ironflow_nb.handles.open_questions import asked_now, questions_frame
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.webhook import WEBHOOKS, Webhook
 from ironflow_nb.history.breakers_frame import breakers
@@ -28,9 +31,14 @@ from ironflow_nb.triggers.schedule import schedules
 
 
 class AnswerBody(Strict, frozen=True):
-    """What fits the question; `step` names it if the run asks several."""
+    """What fits the question: a value, the line that a person has typed, or the rows of the table that was edited.
 
-    value: Any
+    `step` names one question of several.
+    """
+
+    value: Any | UnsetType = UNSET
+    line: str | None = None
+    rows: list[dict[str, Any]] | None = None
     step: str | None = None
 
 
@@ -49,15 +57,28 @@ class GraphBody(Strict, frozen=True):
 
 
 def list_waiting(call: HttpCall) -> Reply:
-    """Return the open questions of all runs."""
-    rows = json_of(waiting(engine=call.engine).drop(columns="expression"))
-    return Reply({"waiting": [row for row in rows if call.may(Permission.RUN_READ, f"{row['flow']}/{row['run_id']}")]})
+    """Return the open questions of all runs, each with the form in which it is answered."""
+    asked = asked_now(call.engine)
+    rows = json_of(questions_frame(asked).drop(columns="expression"))
+    answers = [each.question.answer for each, _, _ in asked]
+    found = [row | {"form": of.form, "choices": list(of.choices)} for row, of in zip(rows, answers, strict=True)]
+    return Reply({"waiting": [row for row in found if call.may(Permission.RUN_READ, f"{row['flow']}/{row['run_id']}")]})
 
 
 def answer_run(call: HttpCall) -> Reply:
     """Answer a question of a run."""
     asked: AnswerBody = call.body
-    run = find_run(call).answer(asked.value, asked.step)
+    run = find_run(call)
+    if [asked.line, asked.rows].count(None) + (asked.value is UNSET) != 2:
+        return refused(
+            422, "body_invalid", "give the answer as value, as the line that was typed, or as rows of a table"
+        )
+    if asked.rows is not None:
+        give_answer(call.engine, run.id, {"rows": asked.rows, "step": asked.step})
+    elif asked.line is not None:
+        give_answer(call.engine, run.id, {"line": asked.line, "step": asked.step})
+    else:
+        run.answer(asked.value, asked.step)
     return Reply({"run_id": run.id, "status": run.status.value}, 202)
 
 

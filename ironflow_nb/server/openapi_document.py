@@ -46,12 +46,13 @@ def openapi_document(routes: Iterable[HttpRoute]) -> dict[str, Any]:
 
 def _operation(route: HttpRoute) -> dict[str, Any]:
     in_path = [_parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", route.path)]
+    kind = route.media_type.partition(";")[0]
     found: dict[str, Any] = {
         "summary": route.summary,
         "description": f"In Python: `{route.twin}`",
         "parameters": in_path + ([] if route.query is None else _in_query(route.query)),
         "responses": {
-            "2XX": {"description": "done, or accepted", "content": {"application/json": {"schema": {}}}},
+            "2XX": {"description": "done, or accepted", "content": {kind: {"schema": {}}}},
             "default": {
                 "description": "refused",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ironflow_nb.access.permissions import Permission
 from ironflow_nb.core.run_state import RunRow
@@ -20,14 +20,16 @@ from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.typed_arguments import typed_arguments
-from ironflow_nb.history.frames import runs
+from ironflow_nb.history.frames import runs, steps
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.history.plain_json import json_of
 from ironflow_nb.history.run_status import when_ended
+from ironflow_nb.notebook.step_edits import fork_at_step, inject_value
 from ironflow_nb.server.event_feed import EndOfWait, read_page
-from ironflow_nb.server.event_stream import MEDIA_TYPE, stream_of_events
+from ironflow_nb.server.event_stream import stream_of_events
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
 from ironflow_nb.server.refusals import error_code
+from ironflow_nb.server.server_sent_events import MEDIA_TYPE
 from ironflow_nb.server.server_threads import in_thread
 from ironflow_nb.values.failures import safe_text
 
@@ -57,6 +59,12 @@ class RunsQuery(Strict, frozen=True):
     after: str | None = None
 
 
+class RunQuery(Strict, frozen=True):
+    """How many of its steps are shown, the newest; by default all."""
+
+    steps: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+
+
 class EventsQuery(Strict, frozen=True):
     """Events after a position of the journal."""
 
@@ -73,19 +81,25 @@ class ResumeBody(Strict, frozen=True):
 
 
 class ForkBody(Strict, frozen=True):
-    """A moment of the run, and what is different from then on."""
+    """A moment of the run, and what is different from then on.
+
+    Or a step: its result is the `line` that was typed, without one it is done again.
+    """
 
     at: int | str | None = None
     replace: dict[str, Any] | None = None
     inputs: dict[str, Any] | None = None
+    step: str | None = None
+    line: str = ""
 
 
 class InjectBody(Strict, frozen=True):
-    """A result by hand for a step."""
+    """A result by hand for a step: a value, or the line that was typed, JSON or a literal of Python."""
 
     step: str
-    value: Any
     reason: str
+    value: Any | UnsetType = UNSET
+    line: str | None = None
 
 
 class SignalBody(Strict, frozen=True):
@@ -253,9 +267,10 @@ def _run_of_cursor(cursor: str, filters: str) -> str | None:
 
 def run_with_steps(call: HttpCall) -> Reply:
     """Return what `iron.runs` has of the run, its result or error, and its steps."""
-    run = find_run(call)
+    run, query = find_run(call), call.query
     [row] = json_of(runs(run=run.id, engine=call.engine))
-    return Reply(row | {"error": None} | outcome_of_run(run) | {"steps": json_of(run.steps())})
+    shown = steps(run=run.id, limit=query.steps, engine=call.engine)
+    return Reply(row | {"error": None} | outcome_of_run(run) | {"steps": json_of(shown)})
 
 
 def show_events(call: HttpCall) -> Reply:
@@ -303,6 +318,9 @@ def resume_run(call: HttpCall) -> Reply:
 def fork_run(call: HttpCall) -> Reply:
     """Begin a run that goes on from a moment of this one."""
     asked = call.body or ForkBody()
+    if asked.step is not None:
+        told = fork_at_step(call.engine, _defined_run(call), msgspec.to_builtins(asked))
+        return Reply({"told": told}, 202)
     try:
         forked = _defined_run(call).fork(asked.at, replace=asked.replace, inputs=asked.inputs)
     except TypeError as error:
@@ -330,8 +348,15 @@ def _defined_run(call: HttpCall) -> Run[Any]:
 def inject_result(call: HttpCall) -> Reply:
     """Give a step a result by hand."""
     asked: InjectBody = call.body
-    run = find_run(call).inject(asked.step, asked.value, reason=asked.reason)
-    return Reply({"run_id": run.id, "status": run.status.value}, 202)
+    if (asked.line is None) is (asked.value is UNSET):
+        return refused(422, "body_invalid", "give the result as value, or as the line that was typed")
+    run = find_run(call)
+    if asked.line is None:
+        run.inject(asked.step, asked.value, reason=asked.reason)
+        told = ""
+    else:
+        told = inject_value(run, {"step": asked.step, "line": asked.line, "reason": asked.reason})
+    return Reply({"run_id": run.id, "status": run.status.value, "told": told}, 202)
 
 
 def send_signal_to(call: HttpCall) -> Reply:
@@ -359,7 +384,7 @@ RUN_ROUTES: Final = (
     ),
     HttpRoute(
         "GET", "/runs/{run_id}", Permission.RUN_READ, run_with_steps, "show a run with its steps", "iron.get_run(id)",
-        resource=run_resource,
+        RunQuery, resource=run_resource,
     ),
     HttpRoute(
         "DELETE", "/runs/{run_id}", Permission.RUN_DELETE, delete_one, "delete a run for ever", "run.delete()",

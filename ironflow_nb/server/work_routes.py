@@ -26,7 +26,6 @@ from ironflow_nb.triggers.event_rules import event_name
 _LOOK_S: Final = 0.1
 _MOST_WAIT_S: Final = 30.0
 _MOST_BYTES: Final = 1 << 30
-_HEADERS: Final = {"Content-Type": MEDIA_TYPE}
 _TWIN: Final = "ironflow-nb work --url"
 
 
@@ -35,7 +34,7 @@ def _is_open(call: HttpCall, run: RunRow) -> bool:
 
 
 def _answer(message: object = None) -> Reply:
-    return Reply(status=204) if message is None else Reply(content=packed(message), headers=_HEADERS)
+    return Reply(status=204) if message is None else Reply(content=packed(message), media_type=MEDIA_TYPE)
 
 
 async def claim_runs(call: HttpCall) -> Reply:

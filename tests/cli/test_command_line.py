@@ -226,8 +226,10 @@ def test_a_run_is_signalled_and_cancelled_from_outside(journal: Path) -> None:
     assert run.result(LIMIT_S) == {"n": 1}
     other = waits.options(fresh=True).start()
     until(lambda: len(iron.work()) > 0)
-    assert invoke(run_views.cancel_command, other.id, journal=journal).exit_code == 0
+    told = json.loads(invoke(run_views.cancel_command, other.id[:8], "--json", journal=journal).output)
+    assert told["run_id"] == other.id
     assert other.wait(LIMIT_S).status == "cancelled"
+    assert json.loads(invoke(run_views.emit_command, "ready", "--json", journal=journal).output)["event_id"]
     refused = invoke(run_views.pause_command, other.id, journal=journal)
     assert refused.exit_code == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,13 @@ from tests.waits.conftest import LIMIT_S, until
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 TOKEN = "0123456789abcdef"
+NOTEBOOK = json.dumps({
+    "cells": [{
+        "cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None,
+        "source": "from ironflow_nb import flow\n\n@flow\ndef of_notebook():\n    return 1",
+    }],
+    "metadata": {}, "nbformat": 4, "nbformat_minor": 5,
+})  # fmt: skip
 
 
 def refused(service: Service, *words: str, **environment: str) -> tuple[int, str]:
@@ -67,6 +75,23 @@ def test_a_taken_port_and_a_name_of_two_files_are_told(service: Service) -> None
     exit_code, said = refused(service, "job.py", "other.py", "--port", "0")
     assert exit_code == 1
     assert "job.py and by other.py" in said
+
+
+@pytest.mark.slow
+def test_the_files_of_a_folder_are_served_and_found_after_a_notebook(service: Service) -> None:
+    folder = service.folder / "flows"
+    folder.mkdir()
+    (folder / "first.ipynb").write_text(NOTEBOOK)  # it is loaded in its own folder
+    for name in ("job.py", "shout.yaml"):
+        (service.folder / name).rename(folder / name)
+    (folder / "_draft.py").write_text("this is no Python")
+    service.begin(files=("flows",))
+    names = {each["name"] for each in service.client.get("/flows").json()["flows"]}
+    assert {"of_notebook", "squares", "shout"} <= names
+    service.end()
+    (service.folder / "none").mkdir()
+    exit_code, said = refused(service, "none", "--port", "0")
+    assert (exit_code, "has no file" in said) == (1, True)
 
 
 @pytest.mark.slow
