@@ -64,8 +64,8 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
 ) -> None:  # fmt: skip
     """Serve the flows and graphs of FILEs over HTTP, and execute their runs and due work, as `work` does.
 
-    A FILE ends in .py, .ipynb, .yaml or .lua, or is a folder of such files, or package.module; only definitions in it are
-    executed. Without one, runs are shown and steered. The web page is at the address itself. The first SIGINT or
+    A FILE ends in .py, .ipynb, .yaml or .lua, or is a folder of such files, or package.module; only definitions in it
+    are executed. Without one, runs are shown and steered. The web page is at the address itself. The first SIGINT or
     SIGTERM lets running steps end; what was accepted goes on with the next start. The second ends the process at once.
     """
     from ironflow_nb.server.access_guard import AccessGuard, is_loopback

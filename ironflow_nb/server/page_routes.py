@@ -15,15 +15,18 @@ from msgspec import Meta
 
 from ironflow_nb.access.permissions import Permission
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import IronflowError, StepNotFound
 from ironflow_nb.handles.answer_forms import table_of
 from ironflow_nb.handles.card_frame import card_frame, node_of_element
+from ironflow_nb.handles.dashboard import DashboardFilter
 from ironflow_nb.handles.node_details import details_of
 from ironflow_nb.handles.run_picture import view_of
 from ironflow_nb.handles.run_progress import progress_of
 from ironflow_nb.history.log_tail import log_tail
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.journal.ports import Reader
+from ironflow_nb.notebook.dashboard_card import DashboardContent
 from ironflow_nb.notebook.step_edits import planned_edit
 from ironflow_nb.server.card_stream import stream_of_cards
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
@@ -152,6 +155,28 @@ def show_node(call: HttpCall) -> Reply:
     return Reply(msgspec.to_builtins(details_of(call.engine, run.id, found)))
 
 
+class DashboardQuery(Strict, frozen=True):
+    """What a dashboard lists and counts: kind and name of a definition, a status, an instant or ``7d``, the order."""
+
+    of: str = ""
+    status: str = ""
+    since: str = "7d"
+    order: Literal["newest", "oldest", "longest", "shortest", "flow", "status"] = "newest"
+
+
+def journal_dashboard(call: HttpCall) -> Reply:
+    """Return all that the dashboard of the journal shows."""
+    query: DashboardQuery = call.query
+    kind, _, name = query.of.partition(" ")
+    chosen = DashboardFilter(
+        of=(kind, name) if name else None, status={RunStatus(query.status)} if query.status else None,
+        since=query.since or None, order=query.order,
+    )  # fmt: skip
+    content = DashboardContent(call.engine, chosen)
+    content.advance()
+    return Reply(msgspec.to_builtins(content.frame()))
+
+
 def show_metrics(call: HttpCall) -> Reply:
     """Return the metrics, in the text format of Prometheus."""
     return Reply(content=call.metrics.text(), media_type=METRICS_TYPE)
@@ -178,5 +203,9 @@ PAGE_ROUTES: Final = (
     HttpRoute(
         "GET", "/metrics", Permission.SERVER_READ, show_metrics, "the metrics for Prometheus", "iron.runs(...)",
         media_type=METRICS_TYPE,
+    ),
+    HttpRoute(
+        "GET", "/dashboard", Permission.JOURNAL_READ, journal_dashboard, "the dashboard of the journal",
+        "iron.dashboard()", DashboardQuery,
     ),
 )  # fmt: skip

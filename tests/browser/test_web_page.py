@@ -160,6 +160,21 @@ def test_runs_are_filtered_and_paged(service: Service, opened: Callable[[str], A
     assert page.errors == []
 
 
+def test_the_dashboard_of_the_notebook_is_a_page(service: Service, opened: Callable[[str], Any]) -> None:
+    service.begin()
+    failed = service.start("bad", wait=True)["run_id"]
+    service.start("squares", input={"n": 2}, wait=True)
+    page = opened("/#/dashboard")
+    page.wait_for_selector(".ironflow-dashboard >> text=1 completed")
+    page.click(".ironflow-chips button:has-text('failed')")
+    page.wait_for_selector("summary:has-text('Runs (1)')")
+    service.start("bad", wait=True)  # it comes by itself
+    page.wait_for_selector("summary:has-text('Runs (2)')")
+    page.click(f"button:has-text('{failed}')")
+    page.wait_for_selector("dl >> text=no such page")
+    assert page.errors == []
+
+
 def test_what_is_hostile_stays_text(service: Service, opened: Callable[[str], Any]) -> None:
     (service.folder / "hostile.py").write_text(HOSTILE)
     service.begin(files=("hostile.py",))
@@ -170,7 +185,8 @@ def test_what_is_hostile_stays_text(service: Service, opened: Callable[[str], An
     page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
     cell(page, "onerror").wait_for()
     for address, place in {
-        f"#/runs/{run_id}": ".ironflow-card g[data-kind]", "#/inbox": ".page-question", "#/flows": ".page-flow",
+        f"#/runs/{run_id}": ".ironflow-card g[data-kind]", "#/dashboard": ".ironflow-dashboard td",
+        "#/inbox": ".page-question", "#/flows": ".page-flow",
         "#/schedules": "table", "#/limits": "table", "#/runs/<img src=x onerror=window.broken=1>": "[role=alert]",
     }.items():  # fmt: skip
         page.goto(f"{service.client.base_url}/{address}")

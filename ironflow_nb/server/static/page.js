@@ -1,11 +1,13 @@
 // The web page: which of its pages is shown, and what all of them need.
 
 import { currentKey, get, keepKey, shareKeys, Stream } from "./page_client.js";
+import { dashboardPage } from "./page_dashboard.js";
 import { button, field, heading, make } from "./page_elements.js";
 import { flowsPage, inboxPage, limitsPage, runsPage, schedulesPage } from "./page_lists.js";
 import { runPage } from "./page_run.js";
 
 const PAGES = {
+  dashboard: ["Dashboard", dashboardPage],
   runs: ["Runs", runsPage],
   inbox: ["Inbox", inboxPage],
   flows: ["Flows", flowsPage],
@@ -36,6 +38,10 @@ const app = {
     trouble.hidden = !words;
   },
   refresh,
+  hurry() {
+    refresh();
+    hurry();
+  },
 };
 
 const stream = new Stream(({ name, data }) => {
@@ -108,8 +114,7 @@ function show() {
   const page = isRun ? runPage({ place: main, runId, app }) : open({ place: main, given: new URLSearchParams(filters), app });
   shown = { ...NOTHING, ...page };
   stream.follow(shown.follows);
-  refresh();
-  hurry();
+  app.hurry();
 }
 
 function decoded(text) {

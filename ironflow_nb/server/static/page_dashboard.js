@@ -1,0 +1,60 @@
+// The dashboard of the notebook as a page: the same module, with a model that asks the server.
+
+import dashboard from "./dashboard.js";
+import { get } from "./page_client.js";
+import { make } from "./page_elements.js";
+
+/** What the dashboard takes for the model of a widget. A filter asks anew; a run is opened as a page of its own. */
+class DashboardModel {
+  constructor(app) {
+    this.app = app;
+    this.values = {};
+    this.listeners = new Set();
+    this.filter = { of: "", status: "", since: "7d", order: "newest" };
+  }
+
+  get(name) {
+    return this.values[name];
+  }
+
+  set(name, value) {
+    this.values[name] = value;
+  }
+
+  on(_, act) {
+    this.listeners.add(act);
+  }
+
+  off(_, act) {
+    this.listeners.delete(act);
+  }
+
+  tell(content) {
+    for (const act of this.listeners) act(content);
+  }
+
+  send({ do: what, run, of, status, since, order }) {
+    if (what === "filter") {
+      this.filter = { of, status, since, order };
+      this.app.hurry();
+    } else if (what === "open") {
+      this.app.go(`#/runs/${run}`);
+    }
+  }
+}
+
+export function dashboardPage({ place, app }) {
+  const model = new DashboardModel(app);
+  const shown = make("div", "", place);
+  let leave = null;
+  const refresh = async () => {
+    const asked = model.filter;
+    const frame = await get(`dashboard?${new URLSearchParams(asked)}`);
+    if (asked !== model.filter) return; // another one was chosen meanwhile
+    if (leave) return model.tell({ frame });
+    model.set("frame", frame);
+    dashboard.initialize({ model });
+    leave = dashboard.render({ model, el: shown });
+  };
+  return { refresh, close: () => leave?.() };
+}
