@@ -189,6 +189,11 @@ class Session(RunLifecycle):
         if continuation is not self.replayer:
             raise self.finished()
 
+    def is_left(self, continuation: object) -> bool:
+        """Return True if that continuation has ended, or the run is another process's now: nothing of it is awaited."""
+        is_over = self.phase >= RunPhase.FINISHING or continuation is not self.replayer
+        return is_over or self.writer.fatal_error is not None
+
     def raise_if_late(self, attempt: Attempt) -> None:
         """Raise what an attempt meets that begins when its continuation of the run is over.
 

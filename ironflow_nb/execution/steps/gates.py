@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ironflow_nb.core.events import RunAdmitted, RunQueued, StepQueued
@@ -60,12 +61,7 @@ def closed(gates: tuple[Gate, ...]) -> tuple[Gate, float] | None:
 
 async def passed(driver: Driver, session: Session, attempt: Attempt) -> None:
     """Wait until the attempt has passed its gates, or its run goes on no more."""
-    continuation = session.replayer
-
-    def is_left() -> bool:
-        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not continuation
-        return is_over or session.writer.fatal_error is not None
-
+    is_left = partial(session.is_left, session.replayer)
     while (found := closed_gate(session, attempt)) is not None and not is_left():
         gate, left_s = found
         _queue(session, attempt, str(gate))
@@ -95,12 +91,7 @@ async def admitted(driver: Driver, session: Session) -> None:
 
 async def _admitted(driver: Driver, session: Session, run: RunLifecycle, gate: Gate) -> None:
     is_said = run is not session or session.parent is not None or session.waits.is_parkable
-    continuation = session.replayer
-
-    def is_left() -> bool:
-        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not continuation
-        return is_over or session.writer.fatal_error is not None
-
+    is_left = partial(session.is_left, session.replayer)
     while (left_s := gate.left_s()) is not None:
         if is_left():
             session.writer.raise_fatal_error()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from ironflow_nb.core.wait_rules import Wanted, waited_words
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
-from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
+from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import begin_wait, cancel_wait, is_left_by_thread, root_of, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
@@ -93,12 +94,7 @@ def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
 async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
     is_said = root_of(session).waits.is_parkable  # else somebody waits for it here
     is_for_later = not driver.is_async and wait.wanted.signals != () and _is_left_for_later(session, wait)
-
-    def is_left() -> bool:
-        """Return True if nothing ends the wait any more: its flow has ended, or is another process's now."""
-        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not wait.attempt.continuation
-        return is_over or session.writer.fatal_error is not None
-
+    is_left = partial(session.is_left, wait.attempt.continuation)
     while not wait.promise.is_done:
         if is_left():
             session.writer.raise_fatal_error()
