@@ -205,6 +205,17 @@ def test_context_keys_bound_what_a_function_sees(tmp_path: Path) -> None:
     assert graph(x=1, y=2)["n"] == 1
 
 
+def test_a_flow_of_many_steps_is_read(tmp_path: Path) -> None:
+    lines = [
+        'flow:step("s0", function() return { n0 = 0 } end)',
+        "for i = 1, 2000 do",
+        '  flow:step("s" .. i, nodes.log({ message = "${ctx.n0} " .. i })):depends_on("s" .. i - 1) end',
+    ]
+    graph = flow_of(tmp_path, *lines)
+    assert node_of(graph, "s2000")["depends_on"] == ["s1999", "s0"]
+    assert graph.findings() == []
+
+
 def test_several_functions_in_one_line_are_told_apart(tmp_path: Path) -> None:
     graph = flow_of(
         tmp_path,
@@ -310,7 +321,7 @@ REFUSED = [
     ('flow:step("a", nodes.log({})) flow:step("a", nodes.log({}))', "line 2 has a step of that name, too"),
     (
         'flow:step("a", nodes.log({})):depends_on("b") flow:step("b", nodes.log({})):depends_on("a")',
-        "these steps wait for each other: a, b",
+        "these steps wait for each other: a -> b -> a",
     ),
     ('flow:step("a", nodes.image_flip({}))', 'a kind of yours may stand for it: @iron.node("image_flip")'),
     ('local k = 3 flow:step("a", function() return { k = k } end)', "the function of line 2 uses k of the file"),

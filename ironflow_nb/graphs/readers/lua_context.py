@@ -109,13 +109,13 @@ class StepContext:
     """
 
     def __init__(self, step: LuaStep, steps: Sequence[LuaStep], *, is_lenient: bool) -> None:
+        # The steps are in the order in which what they write is there: by phase, and in it as the file has them.
         self.step = step
         self.is_lenient = is_lenient
         self.reads: dict[str, None] = {}
         self.missing: dict[str, None] = {}
         self.lost: dict[str, None] = {}
-        before = [each for each in steps if each.phase < step.phase]
-        self._before = sorted(before, key=lambda each: (each.phase, each.number))
+        self._before = [each for each in steps if each.phase < step.phase]
 
     def key(self, name: str, path: Path = ()) -> str:
         """Return the expression of a value in the context: of the last step that wrote its key, or of the input."""

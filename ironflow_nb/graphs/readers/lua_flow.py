@@ -16,6 +16,7 @@ from typing import Any, Final
 from ironflow_nb.errors import GraphPosition as Position
 from ironflow_nb.execution import system_entropy
 from ironflow_nb.graphs.catalog import kinds
+from ironflow_nb.graphs.compiled_graph import find_cycle, topological_order
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, invalid_graph
 from ironflow_nb.graphs.kinds import INAPPLICABLE_KEYS, RESERVED_NAMES
 from ironflow_nb.graphs.lua.lua_calls import LuaRefused, ask_lua
@@ -176,6 +177,7 @@ class _FlowReader:
         self._allowed: dict[str, dict[str, None]] = {}
         self._secrets: dict[str, dict[str, str]] = {}
         self._extra: dict[str, NodeKeys] = {}
+        self._handlers: dict[str, LuaStep] = {}
         self._taken: set[str] = set(RESERVED_NAMES)
 
     def graph(self, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,13 +187,17 @@ class _FlowReader:
         steps = self._steps(written)
         if self.findings:
             return {}
-        handlers = self._handlers(steps, written)
+        self._find_handlers(steps, written)
         if self.findings or not self._set_phases(steps):
             return {}
-        by_number = sorted(steps, key=lambda each: (each.phase, each.number))
-        made = {each.number: self._node(each, steps, written[each.number], handlers) for each in by_number}
+        in_order = sorted(steps, key=lambda each: (each.phase, each.number))
+        by_name = {each.name: each for each in steps}
+        made = {
+            each.number: self._node(each, StepContext(each, in_order, is_lenient=self._is_lenient), by_name, written)
+            for each in in_order
+        }
         nodes = [self._filled(made[number]) for number in sorted(made)]
-        output = self._output(steps)
+        output = self._output(in_order)
         extra = [{"id": name, "depends_on": [], **keys} for name, keys in self._extra.items()]
         allow = {kind: list(names) for kind, names in self._allowed.items() if names}
         secrets = {"secrets": self._secrets} if self._secrets else {}
@@ -231,10 +237,9 @@ class _FlowReader:
         self._taken.add(made)
         return made
 
-    def _handlers(self, steps: list[LuaStep], written: list[Mapping[str, Any]]) -> dict[str, LuaStep]:
-        """Note which step handles the failure of which; return the handlers by the names of the steps that fail."""
+    def _find_handlers(self, steps: list[LuaStep], written: list[Mapping[str, Any]]) -> None:
+        """Note which step handles the failure of which, by the names of the steps that fail."""
         by_name = {each.name: each for each in steps}
-        handlers: dict[str, LuaStep] = {}
         for step in steps:
             target = _argument(written[step.number], "on_error")
             if target is None:
@@ -252,37 +257,34 @@ class _FlowReader:
                 )
             else:
                 handler.handles = step
-                handlers[step.name] = handler
+                self._handlers[step.name] = handler
                 step.is_handled = True
-        return handlers
 
     def _set_phases(self, steps: list[LuaStep]) -> bool:
         """Set the phase of each step: those that wait for nothing, then those that wait for these, and so on."""
-        waits = {each.name: {*each.depends_on, *([each.handles.name] if each.handles else ())} for each in steps}
+        numbers = {each.name: each.number for each in steps}
+        after: list[tuple[int, ...]] = []
         for step in steps:
-            for each in steps:
-                if each.handles is not None and each.handles.name in step.depends_on and each is not step:
-                    waits[step.name].add(each.name)
-        left, phase, ended = {each.name: each for each in steps}, 0, set[str]()
-        while left:
-            ready = [name for name in left if waits[name] <= ended]
-            if not ready:
-                first = next(iter(left.values()))
-                self._refuse(first, f"these steps wait for each other: {', '.join(left)}")
-                return False
-            for name in ready:
-                left.pop(name).phase = phase
-            ended.update(ready)
-            phase += 1
+            names = [*step.depends_on, *([step.handles.name] if step.handles else ())]
+            names += [
+                self._handlers[name].name for name in step.depends_on if self._handlers.get(name, step) is not step
+            ]
+            after.append(tuple(numbers[name] for name in names))
+        cycle = find_cycle(after)
+        if cycle is not None:
+            names = [steps[number].name for number in cycle]
+            self._refuse(steps[cycle[0]], f"these steps wait for each other: {' -> '.join(names)}")
+            return False
+        for number in topological_order(after):
+            steps[number].phase = 1 + max((steps[each].phase for each in after[number]), default=-1)
         return True
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     def _node(
-        self, step: LuaStep, steps: list[LuaStep], written: Mapping[str, Any], handlers: Mapping[str, LuaStep]
+        self, step: LuaStep, context: StepContext, by_name: Mapping[str, LuaStep], described: list[Mapping[str, Any]]
     ) -> NodeKeys:
-        context = StepContext(step, steps, is_lenient=self._is_lenient)
-        by_name = {each.name: each for each in steps}
+        written = described[step.number]
         made: NodeKeys = {}
         try:
             when = self._when(step, by_name, written, context)
@@ -307,7 +309,7 @@ class _FlowReader:
         for name in context.lost:
             self.note(step, f"ctx.{name} is not there, so it is nil")
         ids = [by_name[name].id for name in step.depends_on]
-        ids += [handlers[name].id for name in step.depends_on if name in handlers and handlers[name] is not step]
+        ids += [self._handlers[name].id for name in step.depends_on if self._handlers.get(name, step) is not step]
         ids += [*([step.handles.id] if step.handles else ()), *context.reads, *self._extra_ids(made)]
         renamed = {} if step.id == step.name else {"description": f"{step.name} in the imported file"}
         return {"id": step.id, **renamed, "depends_on": list(dict.fromkeys(ids)), **made}
@@ -334,7 +336,8 @@ class _FlowReader:
         self, step: LuaStep, by_name: Mapping[str, LuaStep], written: Mapping[str, Any], context: StepContext
     ) -> str | None:
         """Return the condition under which the step runs; None if it always does."""
-        parts = [f"{each.id}.error != `null`" for each in _needed_failures(step, by_name)]
+        failures = _needed_failures(step, by_name) if self._handlers else ()
+        parts = [f"{each.id}.error != `null`" for each in failures]
         condition = written.get("condition")
         if condition is not None:
             parts.append(context.condition(condition))
@@ -388,7 +391,7 @@ class _FlowReader:
 
     def _output(self, steps: list[LuaStep]) -> str:
         parts = ["input"]
-        for each in sorted(steps, key=lambda one: (one.phase, one.number)):
+        for each in steps:
             part = contribution(each)
             if part:
                 parts.append(part)
