@@ -336,6 +336,7 @@ REFUSED = [
     ('flow:step("a", nodes.log({})):timeout(0)', "timeout takes seconds"),
     ('flow:step("a", nodes.subworkflow({ flow = "none.lua" }))', "its child none.lua can't be read: no such file"),
     ('flow:step("a", nodes.subworkflow({ flow = "x.lua", wait = false }))', "emit an event"),
+    ('flow:step("a", nodes.code({ source = "local x = = 1" }))', "its code can't be read, line 1: unexpected symbol"),
     ('flow:step("a", nodes.code({ bytecode_b64 = "G0x1" }))', "not bytecode"),
     ('flow:step("a", nodes.db_query({ connection = "oracle:x", query = "select 1" }))', "the database"),
     ('flow:step("a", nodes.data_filter({ source_key = "a", output_key = "b", field = "c", op = "like" }))', "op is eq"),

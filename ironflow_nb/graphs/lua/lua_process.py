@@ -81,6 +81,14 @@ class Lua:
             raise Refused(_text(value))
         return value
 
+    def problem_of(self, source: Any) -> str | None:
+        """Return what is wrong with the text of a code; None if it can be compiled, or is a function."""
+        if not isinstance(source, str):
+            return None
+        made = self.sandbox[b"compiled"](source.encode(), _CODE.encode())
+        is_compiled = not isinstance(made, tuple) or made[0] is not None
+        return None if is_compiled else f"its code can't be read, {_text(made[1]).replace('code:', 'line ', 1)}"
+
     # -- the functions of the host -------------------------------------------------------------------------------
 
     def _host(self) -> dict[str, Callable[..., Any]]:
@@ -270,7 +278,13 @@ def read_flow(lua: Lua, request: Mapping[str, Any]) -> Any:
         return described
 
     lua.source_of = source_of
-    return lua.data(flow)
+    described = lua.data(flow)
+    for step in described["steps"]:
+        if step["kind"] == "code" and isinstance(step.get("config"), dict):
+            problem = lua.problem_of(step["config"].get("source"))
+            if problem is not None:
+                step["config"]["source"] = {FUNCTION_KEY: {"problem": problem}}
+    return described
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
