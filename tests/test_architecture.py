@@ -253,9 +253,13 @@ def code_lines(path: Path) -> int:
     return sum(bool(line.strip()) and not line.lstrip().startswith("#") and n not in skipped for n, line in lines)
 
 
+SERVER_LINES = 700
+"""What a journal on a server adds to the engine."""
+
+
 def test_the_engine_stays_small() -> None:
     engine = [path for path in INNER if room(dotted(path)) in {"core", "values", "journal", "execution"}]
-    assert sum(map(code_lines, engine)) <= ENGINE_LINES
+    assert sum(map(code_lines, engine)) <= ENGINE_LINES + SERVER_LINES
 
 
 def test_the_identity_of_code_stays_a_room_that_can_be_read() -> None:

@@ -103,6 +103,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.history.pictured_frame": "it needs pandas",
     "ironflow_nb.history.run_log": "it needs pandas",
     "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
+    "ironflow_nb.journal.postgres_journal": "it needs an extra",
     "ironflow_nb.journal.sqlite_journal": "a process needs one kind of journal",
     "ironflow_nb.journal.sqlite_memory": "a process needs one kind of journal",
     "ironflow_nb.notebook.graph_magic": "only the worker of a notebook needs a shell",

@@ -12,7 +12,7 @@ import click
 from ironflow_nb._version import __version__
 from ironflow_nb.cli import run_commands, run_views
 from ironflow_nb.cli.definition_loader import load_definitions
-from ironflow_nb.cli.journal_option import journal_option, read_settings
+from ironflow_nb.cli.journal_option import absolute_place, journal_option, read_settings
 from ironflow_nb.cli.key_commands import keys_command
 from ironflow_nb.cli.serve_command import serve_command
 from ironflow_nb.cli.worker_process import run_pull_worker, run_worker
@@ -41,7 +41,7 @@ def command_line(context: click.Context, *, verbose: bool) -> None:
     "--runs", "n_runs", type=click.IntRange(1, 100), default=10, show_default=True, help="With --url: at once."
 )
 @journal_option
-def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, journal: Path | None) -> None:
+def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, journal: Path | str | None) -> None:
     """Execute the due work of what TARGET defines: MODULE.py, package.module or NOTEBOOK.ipynb.
 
     Detached runs, runs whose waits are over, and effects and timers of deciders. Of a file only definitions are
@@ -52,7 +52,7 @@ def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, 
     """
     if url is not None and journal is not None:
         raise click.UsageError("give --url or --journal: the server of the address has the journal")
-    path = None if journal is None else journal.absolute()  # a notebook is loaded in its own folder
+    path = absolute_place(journal)  # a notebook is loaded in its own folder
     try:
         load_definitions(target)
         if url is not None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution import REGISTRY, Engine, api
+from ironflow_nb.execution import REGISTRY, SERVERS, Engine, api
 
 SETTINGS: Final = "ironflow.toml"
 _JOURNAL_VARIABLE: Final = "IRONFLOW_DB"
@@ -20,17 +20,36 @@ _JOURNAL_VARIABLE: Final = "IRONFLOW_DB"
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+class _JournalPlace(click.Path):
+    """A path, or the URL of a journal on a server, which stays a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.Path`."""
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+def is_url(place: object) -> bool:
+    """Return True for the URL of a journal on a server."""
+    return isinstance(place, str) and place.startswith(SERVERS)
+
+
+def absolute_place(journal: Path | str | None) -> Path | str | None:
+    """Return where the journal is, whatever the working directory will be."""
+    return journal.absolute() if isinstance(journal, Path) else journal
+
+
 def journal_option(command: C) -> C:
-    """Add ``--journal PATH`` to a command."""
+    """Add ``--journal PATH`` to a command; the URL of a server is a text."""
     add: Callable[[C], C] = click.option(
-        "--journal", type=click.Path(dir_okay=False, path_type=Path),
-        help="The journal file; by default that of IRONFLOW_DB, of ironflow.toml, or .ironflow/journal.db.",
+        "--journal", type=_JournalPlace(dir_okay=False, path_type=Path),
+        help="The journal file, or the URL of one on PostgreSQL; by default that of IRONFLOW_DB, of ironflow.toml, or "
+        ".ironflow/journal.db.",
     )  # fmt: skip
     return add(command)
 
 
 @contextmanager
-def existing_journal(path: Path | None, *, read_only: bool = True, may_be_new: bool = False) -> Iterator[Engine]:
+def existing_journal(path: Path | str | None, *, read_only: bool = True, may_be_new: bool = False) -> Iterator[Engine]:
     """Make the journal the current one for the time of a command.
 
     Raises:
@@ -65,7 +84,7 @@ def read_settings(commands: Mapping[str, click.Command], folder: Path) -> dict[s
         raise click.UsageError(f"{path} is not TOML: {error}") from error
     journal = found.pop("journal", None)
     if journal is not None:
-        os.environ.setdefault(_JOURNAL_VARIABLE, str(folder / str(journal)))
+        os.environ.setdefault(_JOURNAL_VARIABLE, journal if is_url(journal) else str(folder / str(journal)))
     defaults = {}
     for name, table in found.items():
         known = commands.get(name)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from ironflow_nb.cli.definition_loader import load_definitions
-from ironflow_nb.cli.journal_option import journal_option
+from ironflow_nb.cli.journal_option import absolute_place, journal_option
 from ironflow_nb.cli.output import print_json
 from ironflow_nb.core.status import RunKind, RunStatus
 from ironflow_nb.errors import DefinitionError, IronflowError, ResultTimeout, RunCancelled, RunFinished, RunInterrupted
@@ -40,7 +40,7 @@ _INTERRUPTED: Final = 130
 @click.option("--json", "as_json", is_flag=True, help="Print {run_id, status, result} or {run_id, status, error}.")
 @journal_option
 def run_command(
-    *, target: str, given: str | None, key: str | None, detach: bool, as_json: bool, journal: Path | None
+    *, target: str, given: str | None, key: str | None, detach: bool, as_json: bool, journal: Path | str | None
 ) -> None:
     """Run the flow or graph of TARGET: FILE.py, .ipynb, .yaml, .lua or package.module, with :NAME if it has several.
 
@@ -48,7 +48,7 @@ def run_command(
     flow prints goes to stdout, with --json to stderr. Ctrl-C pauses the run before its next step; twice, it ends at
     once. The exit code is 0 if the run completed, 1 if it failed, 2 for a wrong use, 130 if it was stopped.
     """
-    path = None if journal is None else journal.absolute()  # a notebook is loaded in its own folder
+    path = absolute_place(journal)  # a notebook is loaded in its own folder
     arguments = _arguments(given)
     with _told_errors(), _flow_output(as_json):
         definition = _definition(target)

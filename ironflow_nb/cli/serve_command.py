@@ -13,7 +13,7 @@ from ironflow_nb.access.access_keys import has_admin, make_key
 from ironflow_nb.access.permissions import Role
 from ironflow_nb.access.resource_names import part_of_name
 from ironflow_nb.cli.definition_loader import load_definitions
-from ironflow_nb.cli.journal_option import journal_option
+from ironflow_nb.cli.journal_option import absolute_place, journal_option
 from ironflow_nb.cli.worker_process import PAUSE_S, Dispatch, StopSignals, Work
 from ironflow_nb.errors import DefinitionError, IronflowError
 from ironflow_nb.execution import REGISTRY, Engine, api, logger
@@ -60,7 +60,7 @@ _SUFFIXES: Final = _GRAPHS | {".py", ".ipynb"}
 def serve_command(  # noqa: PLR0913 -- the options of a command
     *, files: tuple[str, ...], host: str, port: int, token: str | None, work: bool, endpoints: tuple[str, ...],
     require_key: bool,
-    certificate: Path | None, certificate_key: Path | None, project: str, env: str, journal: Path | None,
+    certificate: Path | None, certificate_key: Path | None, project: str, env: str, journal: Path | str | None,
 ) -> None:  # fmt: skip
     """Serve the flows and graphs of FILEs over HTTP, and execute their runs and due work, as `work` does.
 
@@ -76,7 +76,7 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
         raise click.UsageError("TLS needs both --certificate and --certificate-key")
     tls = None if certificate is None or certificate_key is None else (certificate, certificate_key)
     is_open = not is_loopback(host)
-    path = None if journal is None else journal.absolute()  # a notebook is loaded in its own folder
+    path = absolute_place(journal)  # a notebook is loaded in its own folder
     try:
         _load_all(files)
         engine = REGISTRY.engine() if path is None else api.use(path)

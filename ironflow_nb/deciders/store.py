@@ -232,11 +232,10 @@ class DeciderReader:
 
     def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
         """Return commands, oldest first."""
-        where = """
-            WHERE (:name IS NULL OR name = :name) AND (:instance IS NULL OR instance = :instance)
-            ORDER BY observation_id
-        """
-        return list(OBSERVATIONS.find(self._connection, where, {"name": name, "instance": instance}))
+        given = {"name": name, "instance": instance}
+        wanted = [f"{column} = :{column}" for column, each in given.items() if each is not None]
+        where = f"{'WHERE' if wanted else ''} {' AND '.join(wanted)} ORDER BY observation_id"
+        return list(OBSERVATIONS.find(self._connection, where, given))
 
     def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
         """Return the command of that key, or None."""

@@ -19,11 +19,13 @@ from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import examined
 from ironflow_nb.diagnosis.findings import Finding, Severity
 from ironflow_nb.diagnosis.inspection import JournalContents
+from ironflow_nb.diagnosis.server_checks import server
 from ironflow_nb.execution import (
     CURRENT,
     DEFAULT_PATH,
     PATH_VARIABLE,
     REGISTRY,
+    SERVERS,
     Engine,
     frontend,
     host_id,
@@ -70,6 +72,12 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
 def findings(engine: Engine) -> list[Finding]:
     """Return the findings about the engine, its journal and its process, in the order of the report."""
     opened = engine.journal
+    if opened.location.startswith(SERVERS):
+        return [
+            *_run_check("journal", partial(server, engine)),
+            *_engine_findings(engine),
+            *_run_check("versions", _check_versions),
+        ]
     if not isinstance(opened, SqliteJournal):
         advice = 'give a path to keep the runs, iron.use("journal.db")'
         place = Finding("journal", "path", "in memory, and lost when the process ends", Severity.NOTICE, advice)

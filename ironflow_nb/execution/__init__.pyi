@@ -42,6 +42,7 @@ from .registry import DEFAULT_PATH as DEFAULT_PATH
 from .registry import MEMORY as MEMORY
 from .registry import PATH_VARIABLE as PATH_VARIABLE
 from .registry import REGISTRY as REGISTRY
+from .registry import SERVERS as SERVERS
 from .registry import make_engine as make_engine
 from .runs.continuation_plan import continuations as continuations
 from .runs.continuation_plan import decide as decide

@@ -9,7 +9,7 @@ from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.option_values import a_path
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY, make_engine
+from ironflow_nb.execution.registry import REGISTRY, SERVERS, make_engine
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.journal.backups import copy_journal
@@ -31,10 +31,10 @@ def open(  # noqa: A001 -- read as iron.open
 
     The path becomes absolute now, and the file is created by the first write. Without a path it is that of
     ``IRONFLOW_DB``, else ``.ironflow/journal.db`` in the working directory; ``":memory:"`` is a journal that ends with
-    the engine.
+    the engine. ``"postgresql://user@host/database"`` is one on a server, for many machines; see docs/postgresql.md.
 
     Args:
-        path: of the journal file.
+        path: of the journal file, or the URL of a database.
         durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
             process or kernel, at a fraction of the time.
         read_only: refuse every write.
@@ -47,7 +47,9 @@ def open(  # noqa: A001 -- read as iron.open
 
     Raises:
         TypeError: `clock` is not a clock.
-        ValueError: there is no such durability, a limit is not a whole number from 1, or `park_s` is not a duration.
+        ValueError: there is no such durability, a limit is not a whole number from 1, `park_s` is not a duration, or
+            the URL can't be read.
+        ModuleNotFoundError: PostgreSQL needs psycopg: ``pip install 'ironflow-nb[postgres]'``.
     """
     return make_engine(
         path,
@@ -96,6 +98,10 @@ def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Pat
     """
     engine = engine or REGISTRY.engine()
     source, target = engine.journal, Path(a_path(path)).expanduser().absolute()
+    if source.location.startswith(SERVERS):
+        raise JournalError(
+            f"the journal {source.location} is in PostgreSQL: copy it with pg_dump, or one run with run.export(path)"
+        )
     if not isinstance(source, SqliteJournal) or not source.exists():
         what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"
         raise JournalError(f"the journal {source.location} {what}, so there is nothing to copy; run something first")

@@ -69,6 +69,8 @@ class Engine:
         self.access = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
         """All writes go through this access, which holds the lock of the journal."""
         self.journal = journal
+        self.address = journal.location
+        """What another process opens the journal with; the URL of a server may have a password."""
         self.clock, self.entropy = self.access.clock, entropy
         self.codecs, self.digester, self.signer = self.access.values, self.access.digester, self.access.signer
         self.owner = self.access.owner

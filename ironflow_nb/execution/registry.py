@@ -26,7 +26,7 @@ from ironflow_nb.execution.background import PARK_S
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.system.system import Clock, SystemThreads
+from ironflow_nb.execution.system.system import Clock, ServerClock, SystemClock, SystemThreads
 from ironflow_nb.journal.ports import Durability, Journal, QueueItem
 
 DEFAULT_PATH: Final = ".ironflow/journal.db"
@@ -34,6 +34,8 @@ PATH_VARIABLE: Final = "IRONFLOW_DB"
 RUNS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_WORKFLOWS"
 STEPS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_TASKS"
 MEMORY: Final = ":memory:"
+SERVERS: Final = ("postgresql://", "postgres://")
+"""How the URL of a journal on a server begins."""
 DEFINITIONS: Final = "ironflow_nb.definitions"
 
 
@@ -218,7 +220,11 @@ def make_engine(
             f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
         )
     parks = PARK_S if park_s is None else seconds(park_s)
-    engine = Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock, park_s=parks)
+    journal = _journal(where, read_only=read_only)
+    if clock is None and where.startswith(SERVERS):
+        clock = ServerClock(lambda: journal.ahead)  # type: ignore[attr-defined]  # leases hold whatever a machine's clock says
+    engine = Engine(journal, durability=chosen, clock=clock, park_s=parks)
+    engine.address = where if where.startswith(SERVERS) else journal.location
     engine.lanes.max_runs = _most("max_runs", max_runs, RUNS_VARIABLE)
     engine.lanes.max_steps = _most("max_steps", max_steps, STEPS_VARIABLE)
     return REGISTRY.adopt(engine)
@@ -238,6 +244,17 @@ def _journal(where: str, *, read_only: bool) -> Journal:
         from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
 
         return SqliteMemoryJournal(SystemThreads().lock())
+    if where.startswith(SERVERS):
+        return _on_server(where, read_only=read_only)
     from ironflow_nb.journal.sqlite_journal import SqliteJournal
 
     return SqliteJournal(Path(where), read_only=read_only)
+
+
+def _on_server(url: str, *, read_only: bool) -> Journal:
+    try:
+        from ironflow_nb.journal.postgres_journal import PostgresJournal
+    except ModuleNotFoundError as error:
+        message = "a journal on PostgreSQL needs psycopg and its pool: pip install 'ironflow-nb[postgres]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
+    return PostgresJournal(url, read_only=read_only, now=SystemClock().now)

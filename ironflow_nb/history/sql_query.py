@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plain_text import plain
+from ironflow_nb.errors import JournalError, JournalReadOnly
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.journal.schema import ISO_INSTANT, VIEWS, statements
 
@@ -42,7 +44,7 @@ _STEPS_BETWEEN_LOOKS: Final = 100_000
 
 
 def sql(query: str, params: Sequence[Any] | Mapping[str, Any] = (), *, engine: Engine | None = None) -> pd.DataFrame:
-    """Return the rows that a query in SQLite's SQL selects, with its columns; it can only read.
+    """Return the rows that a query in the SQL of the journal's store selects, with its columns; it can only read.
 
     Stable views, which other programs that open the file see, too: ``run_history``, ``step_history``,
     ``event_history``. More of them here: ``output_history`` (outputs that are JSON, as text), ``value_history``,
@@ -55,15 +57,29 @@ def sql(query: str, params: Sequence[Any] | Mapping[str, Any] = (), *, engine: E
         engine: the journal to read; by default the current one.
 
     Raises:
-        ValueError: it would write, or is no query that SQLite can execute; the message says why.
+        ValueError: it would write, or is no query that the store can execute; the message says why.
     """
     import pandas as pd
 
     engine = engine or REGISTRY.engine()
     a_text("query", query)
     with engine.reading() as reader:
-        names, rows = reader.extension(lambda connection: _selected(connection, query, params))
+        names, rows = reader.extension(partial(_rows, query=query, params=params))
     return pd.DataFrame(rows, columns=names)
+
+
+def _rows(
+    connection: Any, *, query: str, params: Sequence[Any] | Mapping[str, Any]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    if isinstance(connection, sqlite3.Connection):
+        return _selected(connection, query, params)
+    try:  # a server, which has all of the views, and whose transaction only reads
+        found = connection.execute(query, params)
+        return [column[0] for column in found.description or ()], found.fetchall()
+    except JournalReadOnly as error:
+        raise _refusal(query, sqlite3.Error("not authorized")) from error
+    except JournalError as error:
+        raise _refusal(query, error) from error
 
 
 def _selected(

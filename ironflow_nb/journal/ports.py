@@ -427,7 +427,7 @@ class Journal(Protocol):
     """
 
     location: str
-    """The name of the journal in messages: its absolute path, or ``memory``."""
+    """The name of the journal in messages: its absolute path, its URL without a password, or ``memory``."""
 
     def append(self, commits: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """Write the commits and the writer's lease in one transaction.
@@ -491,7 +491,7 @@ class Journal(Protocol):
         """
 
     def change_token(self) -> int:
-        """Return a number that changes when another engine has committed, and may change when this one has."""
+        """Return a number that changes soon after another engine has committed; it may when this one has."""
 
     def exists(self) -> bool:
         """Return True if anything was ever written."""

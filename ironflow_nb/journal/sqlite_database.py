@@ -54,6 +54,10 @@ class DatabaseJournal(ABC):
         """Return the connection that writes, ready for a commit of that durability."""
         return self._writer()
 
+    def _reader(self, connection: sqlite3.Connection) -> SqliteReader:
+        """Return reads through the connection."""
+        return SqliteReader(connection, self.files)
+
     def _refuse_lost(self) -> None:  # noqa: B027 -- a database in memory is never lost
         """Raise an error if the file is not the one that was opened."""
 
@@ -79,7 +83,7 @@ class DatabaseJournal(ABC):
             connection = self._writing(durability)
 
             def answered() -> Sequence[RunCommit]:
-                commits = act(SqliteReader(connection, self.files))
+                commits = act(self._reader(connection))
                 self._write_files(commits)
                 return commits
 
@@ -130,8 +134,8 @@ class DatabaseJournal(ABC):
                     return earlier
                 self._kept_files([commit])
                 if check is not None:
-                    check(SqliteReader(connection, self.files))
-                _write_commit(connection, commit)
+                    check(self._reader(connection))
+                write_commit(connection, commit)
                 connection.execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
         return None
@@ -141,7 +145,7 @@ class DatabaseJournal(ABC):
         with self._guard:
             connection = self._writing()
             with transaction(connection):
-                reader = SqliteReader(connection, self.files)
+                reader = self._reader(connection)
                 found = reader.cached(wanted.identity, wanted.code)
                 if found is not None and is_taken(found, reader.leases()):
                     return found
@@ -155,7 +159,7 @@ class DatabaseJournal(ABC):
         with self._guard:
             connection = self._writing(Durability.PROCESS)
             with transaction(connection):
-                sqlite_lanes.change_lanes(connection, act(SqliteReader(connection, self.files)))
+                sqlite_lanes.change_lanes(connection, act(self._reader(connection)))
                 if lease is not None:
                     connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
 
@@ -183,7 +187,7 @@ class DatabaseJournal(ABC):
             connection = self._writer()
             connection.execute("BEGIN")  # all reads inside are of one moment, whatever other processes commit
             try:
-                yield SqliteReader(connection, self.files)
+                yield self._reader(connection)
             finally:
                 roll_back(connection)
 
@@ -203,7 +207,7 @@ def _transact(
         if lease is not None:
             connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
         for commit in commits:
-            _write_commit(connection, commit)
+            write_commit(connection, commit)
         is_committing = True
         connection.execute("COMMIT")
     except BaseException:
@@ -213,7 +217,12 @@ def _transact(
             raise
 
 
-def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
+def write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
+    """Write the rows of a commit. Lock: in a transaction that writes.
+
+    Raises:
+        JournalConflict: a run has its next version already, or another run has its key.
+    """
     execute = connection.cursor().execute  # that of the connection makes a cursor each time
     small: dict[ValueId | None, str | bytes] = {}
     for value in commit.row_values:

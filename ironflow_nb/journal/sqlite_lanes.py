@@ -23,7 +23,7 @@ def lane_places(connection: sqlite3.Connection, lanes: Collection[LaneKey] | Non
         return list(LANE_PLACES.find(connection, "ORDER BY ask_id, lane"))
     first = f"SELECT ask_id FROM lane_places {_IN_LANE} NULL ORDER BY priority DESC, ask_id LIMIT {MOST_WAITING}"
     ids = {ask_id for lane in lanes for (ask_id,) in connection.execute(first, lane)}
-    of_asks = "WHERE ask_id IN (SELECT value FROM json_each(?))"
+    of_asks = "WHERE ask_id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
     waiting = list(LANE_PLACES.find(connection, of_asks, (json_list(ids),)))
     concerned = {*lanes, *(place.lane_key for place in waiting)}
     held = [place for lane in concerned for place in LANE_PLACES.find(connection, f"{_IN_LANE} NOT NULL", lane)]

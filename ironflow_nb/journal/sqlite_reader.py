@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -46,7 +46,9 @@ _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _EVENTS_OF_PIECE: Final = 2000  # the texts of more events leave the processor's cache
 _SCATTERED: Final = 8  # events that are farther apart are looked up one by one, not scanned
 _FEW_RUNS: Final = 1000  # the events of more runs are scanned: most events are then of one of them
-_FAILED: Final = "status IN ('failed', 'timed_out')"
+FAILED: Final = "status IN ('failed', 'timed_out')"
+_N_TRIED_AGAIN: Final = f"sum(CASE WHEN s.n_failed > CASE WHEN s.{FAILED} THEN 1 ELSE 0 END THEN 1 ELSE 0 END)"
+_N_LIVED_WITH: Final = "sum(CASE WHEN s.lived_with THEN 1 ELSE 0 END)"
 _HAS_STEP_NAME: Final = "({0} = :name OR (NOT :is_full_name AND substr({0}, -1 - length(:name)) = '.' || :name))"
 # Each name is looked up as the next greater one in the index, so the time does not grow with the number of runs.
 _RUN_NAMES: Final = """
@@ -55,11 +57,6 @@ _RUN_NAMES: Final = """
         WHERE known.name IS NOT NULL
     ) SELECT name FROM known WHERE substr(name, -1 - length(:name)) = '.' || :name OR name = :name
 """
-_ROW_VALUES: Final = "SELECT inputs_id, output_id, CAST(inputs AS BLOB), CAST(output AS BLOB) FROM"
-_KEYS_AT_ONCE: Final = 200  # of four parameters each
-_VALUES_OF_RUNS: Final = f"{_ROW_VALUES} runs WHERE run_id IN (SELECT value FROM json_each(?))"
-_VALUES_OF_STEPS: Final = f"""{_ROW_VALUES} (VALUES {{}}) k CROSS JOIN steps
-    ON run_id = k.column1 AND name = k.column2 AND "index" = k.column3 AND attempt = k.column4"""
 # Joins of the steps of a run, and what the first events of steps are sorted by. CROSS JOIN keeps the order, run by run,
 # so that LIMIT stops the search.
 _SORTED_STEPS: Final = (
@@ -71,7 +68,8 @@ _SORTED_STEPS: Final = (
 _STEPS_BY_EVENTS: Final = (
     """CROSS JOIN events e ON e.run_id = r.run_id AND EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.run_id)
     CROSS JOIN steps f ON f.run_id = e.run_id AND f.version = e.version AND f.attempt = 1
-        AND f.name = substr(e.step, 1, length({0}) - 1) AND f."index" = CAST(substr(e.step, length({0}) + 1) AS INTEGER)
+        AND f.name = substr(e.step, 1, length({0}) - 1)
+        AND f."index" = CAST(substr(rtrim(e.step, ']'), length({0}) + 1) AS INTEGER)
     CROSS JOIN steps s ON s.run_id = f.run_id AND s.name = f.name AND s."index" = f."index"
     """.format("rtrim(rtrim(e.step, ']'), '0123456789')"),  # up to the bracket of ``name[12]``
     "e.version",
@@ -161,14 +159,11 @@ class SqliteReader:
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
         where, given = _run_conditions(Select(run_ids=run_ids), "steps")
-        # SQLite takes the bare columns status, duration_s and lived_with from the row with the maximum.
+        steps = self.latest("run_id, name, status, duration_s, lived_with", 'run_id, name, "index"', where)
         rows = self._connection.execute(
             f"""
-            SELECT run_id, name, status, count(*), sum(duration_s), sum(n_failed > ({_FAILED})), sum(lived_with)
-            FROM (
-                SELECT run_id, name, status, duration_s, lived_with, max(attempt), sum({_FAILED}) AS n_failed
-                FROM steps WHERE {where} GROUP BY run_id, name, "index"
-            ) GROUP BY run_id, name, status ORDER BY run_id, name, status
+            SELECT run_id, name, status, count(*), sum(duration_s), {_N_TRIED_AGAIN}, {_N_LIVED_WITH}
+            FROM ({steps}) s GROUP BY run_id, name, status ORDER BY run_id, name, status
             """,
             given,
         )
@@ -183,26 +178,24 @@ class SqliteReader:
         """See the port."""
         given = {"run_id": run_id, "without": json_list(without), "at": continued_at, "after_failure": AFTER_FAILURE}
         given["began_at"] = began_at
+        steps = self.latest(
+            "name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id, finished_at",
+            'name, "index"',
+            "run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))",
+        )
         rows = self._connection.execute(
             f"""
-            SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.{_FAILED})),
-                sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
+            SELECT s.name, s.status, count(*), sum(s.duration_s), {_N_TRIED_AGAIN},
+                {_N_LIVED_WITH}, ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
                 AS site, s.child_run_id, CASE s.status
                 WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '')
                 WHEN 'pending' THEN
                     ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.waits_for') END, '')
                 ELSE '' END AS why,
-                sum(NOT s.lived_with AND (s.origin_run_id IS NOT NULL OR (s.version < :began_at AND
+                sum(CASE WHEN NOT s.lived_with AND (s.origin_run_id IS NOT NULL OR (s.version < :began_at AND
                     (s.status <> 'completed' OR s.finished_at <= (
-                        SELECT at FROM events WHERE run_id = :run_id AND version = :began_at)))))
-            FROM (
-                SELECT name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id,
-                    finished_at,
-                    max(attempt),
-                    sum({_FAILED}) AS n_failed
-                FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))
-                GROUP BY name, "index"
-            ) s LEFT JOIN events e ON e.run_id = :run_id AND e.version = s.version
+                        SELECT at FROM events WHERE run_id = :run_id AND version = :began_at)))) THEN 1 ELSE 0 END)
+            FROM ({steps}) s LEFT JOIN events e ON e.run_id = :run_id AND e.version = s.version
             WHERE NOT (
                 s.status = 'skipped' AND s.version < :at
                 AND substr(s.reason, -length(:after_failure)) = :after_failure
@@ -212,6 +205,17 @@ class SqliteReader:
             given,
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
+
+    @staticmethod
+    def latest(columns: str, key: str, where: str) -> str:
+        """Return the query for the latest attempts of these steps, and how many of all their attempts failed.
+
+        SQLite takes the bare columns from the row with the maximum.
+        """
+        return f"""
+            SELECT {columns}, max(attempt), sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS n_failed
+            FROM steps WHERE {where} GROUP BY {key}
+        """
 
     def attempts(self, run_id: RunId) -> Iterator[tuple[StepRow, StoredValue | None]]:
         """See the port."""
@@ -323,7 +327,7 @@ class SqliteReader:
         self, ids: Collection[ValueId], keys: Collection[RowKey], limit: int | None
     ) -> dict[ValueId, StoredValue]:
         found: dict[ValueId, StoredValue] = {}
-        for query, given in _row_queries(keys):
+        for query, given in sql.row_queries(keys):
             for row in self._connection.execute(query, given):
                 for column, value_id, content in zip(sql.ROW_VALUES, row[:2], row[2:], strict=True):
                     if content is not None and value_id in ids:
@@ -406,18 +410,6 @@ class SqliteReader:
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
         return kind(self._connection)
-
-
-def _row_queries(keys: Collection[RowKey]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Yield queries for the values in these rows, with their parameters."""
-    of_runs = [key[0] for key in keys if not key[-1]]
-    if of_runs:
-        yield _VALUES_OF_RUNS, (json_list(of_runs),)
-    of_steps = [key for key in keys if key[-1]]
-    for start in range(0, len(of_steps), _KEYS_AT_ONCE):
-        chunk = of_steps[start : start + _KEYS_AT_ONCE]
-        marks = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
-        yield _VALUES_OF_STEPS.format(marks), [*chain.from_iterable(chunk)]
 
 
 def _tally(row: tuple[Any, ...]) -> tuple[RunId, StepTally]:

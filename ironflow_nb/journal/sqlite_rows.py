@@ -7,8 +7,9 @@ a line that describes it, and its content.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,11 +17,11 @@ import msgspec
 from ironflow_nb.core.event_codec import encode_event
 from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import Digest, RunId, ValueId
-from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, SignalId, StoredDefinition
-from ironflow_nb.journal.table import Table, columns, insert
+from ironflow_nb.journal.table import Table, columns, insert, json_list
 from ironflow_nb.values.codecs import INPUTS, JSON
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id, verified_content
 
@@ -30,7 +31,7 @@ VALUE_COLUMNS: Final = ("value_id", "codec", "data", "size", "type", "preview", 
 # Storing a value again repairs damaged content and replaces another user's signature.
 PUT_VALUE: Final = (
     f"{insert('values', VALUE_COLUMNS, ['value_id'], update=['data', 'mac'])} "
-    "WHERE data IS NOT excluded.data OR mac IS NOT excluded.mac"
+    'WHERE "values".data IS NOT excluded.data OR "values".mac IS NOT excluded.mac'
 )
 SELECT_VALUES: Final = f'SELECT {columns(VALUE_COLUMNS)} FROM "values"'
 EVENT_OF_VERSION: Final = (
@@ -44,6 +45,12 @@ SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = 
 
 ROW_VALUES: Final = ("inputs", "output")
 """The columns; the id of each value is in the column with ``_id`` after the name."""
+
+_SELECT_ROW_VALUES: Final = "SELECT inputs_id, output_id, CAST(inputs AS BLOB), CAST(output AS BLOB) FROM"
+_KEYS_AT_ONCE: Final = 200  # of four parameters each
+_VALUES_OF_RUNS: Final = f"{_SELECT_ROW_VALUES} runs WHERE run_id IN (SELECT value FROM json_each(?))"
+_VALUES_OF_STEPS: Final = f"""{_SELECT_ROW_VALUES} (VALUES {{}}) k CROSS JOIN steps
+    ON run_id = k.column1 AND name = k.column2 AND "index" = k.column3 AND attempt = k.column4"""
 
 _CODECS: Final = {"inputs": INPUTS, "output": JSON}  # of the texts in these columns
 _JSON_TYPES: Final = {b"{": "dict", b"[": "list", b'"': "str", b"t": "bool", b"f": "bool", b"n": "NoneType"}
@@ -83,6 +90,11 @@ def row_value(stored: StoredValue) -> str | bytes:
     return b"%b%b\n%b" % (_DESCRIBED, _ENCODER.encode(about), content)
 
 
+def plain_as_text(found: object) -> object:
+    """Return the content of a column of `ROW_VALUES` as `row_value` gives it: plain JSON as text."""
+    return found.decode() if isinstance(found, bytes) and found[:1] != _DESCRIBED else found
+
+
 def stored_in_row(key: ValueId, column: str, found: bytes) -> StoredValue:
     """Return the value of that id from its column, which was read as a blob."""
     codec, content, preview, digest = _CODECS[column], found, None, None
@@ -99,6 +111,18 @@ def stored_in_row(key: ValueId, column: str, found: bytes) -> StoredValue:
 def _number(content: bytes) -> str:
     """Return the type of a number of which the row has only the text."""
     return "int" if content.lstrip(b"-").isdigit() else "float"
+
+
+def row_queries(keys: Collection[RowKey]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield queries for the values in these rows, with their parameters."""
+    of_runs = [key[0] for key in keys if not key[-1]]
+    if of_runs:
+        yield _VALUES_OF_RUNS, (json_list(of_runs),)
+    of_steps = [key for key in keys if key[-1]]
+    for start in range(0, len(of_steps), _KEYS_AT_ONCE):
+        chunk = of_steps[start : start + _KEYS_AT_ONCE]
+        marks = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
+        yield _VALUES_OF_STEPS.format(marks), [*chain.from_iterable(chunk)]
 
 
 def step_status(run_id: str, text: str) -> StepStatus:

@@ -29,7 +29,7 @@ def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[Queue
             "(w.kind != 'effect' OR substr(w.key, 1, instr(w.key, '/') - 1) IN (SELECT value FROM json_each(:effects)))"
         )
     if select.without:
-        where.append("w.work_id NOT IN (SELECT value FROM json_each(:without))")
+        where.append("w.work_id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(:without))")
     if select.created_after is not None:
         where.append("w.created_at > :created_after")
     if select.is_dead is not None:

@@ -37,8 +37,8 @@ def insert(
     changed = [name for name in names if name not in key] if update is None else update
     changes = [f'"{name}" = excluded."{name}"' for name in changed]
     changes += [
-        f'"{name}" = CASE WHEN excluded."{name}_id" IS "{name}_id" THEN ifnull(excluded."{name}", "{name}") '
-        f'ELSE excluded."{name}" END'
+        f'"{name}" = CASE WHEN excluded."{name}_id" IS "{table}"."{name}_id" '
+        f'THEN ifnull(excluded."{name}", "{table}"."{name}") ELSE excluded."{name}" END'
         for name in beside
     ]
     conflict = f" ON CONFLICT ({columns(key)}) DO UPDATE SET {', '.join(changes)}" if key else ""

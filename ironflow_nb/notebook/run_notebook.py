@@ -169,7 +169,7 @@ def _request(
     return NotebookRequest(
         path=str(path),
         inputs=dict(inputs),
-        journal=location,
+        journal=engine.address,
         durability=engine.durability.value,
         output=None if output is None else str(output),
         report=str(report),

@@ -23,6 +23,7 @@ from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.journal.schema import SCHEMA_VERSION
 from ironflow_nb.journal.sqlite_file import connect, create_tables, look_at
 from ironflow_nb.journal.sqlite_journal import translated
+from ironflow_nb.journal.sqlite_rows import ROW_VALUES, plain_as_text
 from ironflow_nb.journal.table import json_list
 from ironflow_nb.retention.run_outlines import DELETABLE, Outlines
 from ironflow_nb.retention.run_rows import RunOutline
@@ -51,7 +52,9 @@ _ALL: Final = {table: rest.replace(_LISTED, "1") for table, rest in TABLES.items
     "values": "1 ORDER BY value_id",
 }
 GENERATED: Final = frozenset({"step"})
-"""Columns of the steps that SQLite makes itself."""
+"""Columns of the steps that the store makes itself."""
+ROW_ID: Final = frozenset({"rowid"})
+"""The number of a row, which is a column in PostgreSQL."""
 _MANIFEST: Final = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value)"
 
 
@@ -68,11 +71,14 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 def selected(connection: sqlite3.Connection, table: str, rest: str, given: Sequence[Any] = ()) -> Rows:
-    """Return rows of a table, without generated columns."""
+    """Return rows of a table, without generated columns; plain JSON in them is text, whatever store they come from."""
     found = connection.execute(f'SELECT * FROM "{table}" WHERE {rest}', given)
     names = [column[0] for column in found.description]
-    written = [n for n, name in enumerate(names) if not (table == "steps" and name in GENERATED)]
-    return Rows(tuple(names[n] for n in written), [tuple(row[n] for n in written) for row in found])
+    is_generated = ROW_ID | GENERATED if table == "steps" else ROW_ID
+    written = [n for n, name in enumerate(names) if name not in is_generated]
+    texts = {n for n in written if names[n] in ROW_VALUES}
+    rows = [tuple(plain_as_text(row[n]) if n in texts else row[n] for n in written) for row in found]
+    return Rows(tuple(names[n] for n in written), rows)
 
 
 def all_rows(connection: sqlite3.Connection) -> dict[str, Rows]:

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 from ironflow_nb.errors import JournalBusy, JournalError, JournalFull, JournalReadOnly
-from ironflow_nb.execution import REGISTRY, Engine
+from ironflow_nb.execution import REGISTRY, SERVERS, Engine
 from ironflow_nb.journal.sqlite_file import open_writer
 from ironflow_nb.journal.sqlite_journal import SqliteJournal, translated
 from ironflow_nb.journal.write_ahead_log import WriteAheadLog
@@ -33,6 +33,11 @@ def vacuum(*, engine: Engine | None = None) -> int:
     engine.flush()
     if isinstance(journal, SqliteJournal) and journal.read_only:
         raise JournalReadOnly(f"the journal {journal.path} was opened with read_only=True", path=journal.path)
+    if journal.location.startswith(SERVERS):
+        raise JournalError(
+            f"the journal {journal.location} is in PostgreSQL, which uses the space of deleted rows again by itself "
+            "(autovacuum); an administrator gives it back to the disk with VACUUM FULL"
+        )
     if not isinstance(journal, SqliteJournal) or not journal.exists():
         raise JournalError(f"the journal {journal.location} is no file, so there is nothing to shrink")
     _refuse_others(engine, journal)

@@ -15,7 +15,7 @@ from ironflow_nb.core.identity import RunId, StepRef, step_ref
 from ironflow_nb.core.plain_text import done_of
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.journal.ports import Addition
-from ironflow_nb.journal.table import json_list
+from ironflow_nb.journal.table import insert, json_list
 
 if TYPE_CHECKING:
     import sqlite3
@@ -152,16 +152,18 @@ class TelemetryReader:
         return [OpenProgress(*row) for row in found]
 
 
-_PUT_LOG: Final = "INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_OF_ATTEMPT: Final = ("run_id", "name", "index", "attempt")
+_PUT_LOG: Final = insert("logs", [*_OF_ATTEMPT, "number", "at", "stream", "level", "text"], [*_OF_ATTEMPT, "number"])
 _OMIT_LOG: Final = (
     'DELETE FROM logs WHERE run_id = ? AND name = ? AND "index" = ? AND attempt = ? AND number > ? AND number <= ?'
 )
 _PUT_METRIC: Final = """
     INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (run_id, name, "index", attempt, branch, metric, nth)
-    DO UPDATE SET at = CASE WHEN value IS excluded.value THEN at ELSE excluded.at END, value = excluded.value
+    DO UPDATE SET value = excluded.value,
+        at = CASE WHEN metrics.value IS excluded.value THEN metrics.at ELSE excluded.at END
 """
-_PUT_PROGRESS: Final = "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_PROGRESS: Final = insert("progress", [*_OF_ATTEMPT, "at", "n_done", "n_total", "is_open"], _OF_ATTEMPT)
 _LOGS: Final = """
     SELECT name, "index", attempt, number, at, stream, level, text FROM logs WHERE run_id = ?
     ORDER BY name, "index", attempt, number
