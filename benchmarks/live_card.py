@@ -17,8 +17,8 @@ from ironflow_nb.notebook import live_pictures
 from ironflow_nb.notebook.run_card import RunCard
 from ironflow_nb.views.run_view import RunView
 
-N_FAST: Final = 8_000
-N_ROUNDS: Final = 4
+N_FAST: Final = 20_000
+N_ROUNDS: Final = 3
 N_STEPS: Final = 10_000
 N_FRAMES: Final = 15
 
