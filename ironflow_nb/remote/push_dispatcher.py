@@ -42,6 +42,7 @@ _SILENCE_S: Final = 60.0
 _LOOK_S: Final = 0.1
 _DESCRIBED_S: Final = 30.0
 _MOST_REFUSED: Final = 1000
+_LONGEST_REST_S: Final = 10.0
 
 
 class EndpointBreaker:
@@ -102,7 +103,8 @@ class PushDispatcher:
         self._described_s = -_DESCRIBED_S
         self._active: set[str] = set()
         self._refused: list[RunId] = []
-        self._n_tries = 0
+        self._n_tries = self._n_failed = 0
+        self._rests_until_s = 0.0
         self._is_stopped = False
         self._wakeup = engine.threads.wakeup()
 
@@ -130,6 +132,8 @@ class PushDispatcher:
 
     def _look(self) -> None:
         now_s = self._engine.clock.monotonic()
+        if now_s < self._rests_until_s:
+            return
         if now_s - self._described_s >= _DESCRIBED_S and not self._describe(now_s):
             return
         n_free = self._n_runs - len(self._active)
@@ -164,6 +168,7 @@ class PushDispatcher:
             listed = ", ".join(f"{kind} {name}" for kind, name in names)
             logger().info("endpoint %s executes %s", self._url, listed)
         self._names, self._described_s = names, now_s
+        self._n_failed = 0
         self._breaker.tell(attempt, is_failure=False)
         return True
 
@@ -175,6 +180,8 @@ class PushDispatcher:
 
     def _note_failure(self, attempt: str, error: BaseException) -> None:
         logger().warning("endpoint %s has failed: %s", self._url, str(error) or type(error).__name__)
+        self._n_failed += 1  # one that begins anew needs a moment, and is not to open its breaker by that
+        self._rests_until_s = self._engine.clock.monotonic() + min(0.5 * 2 ** (self._n_failed - 1), _LONGEST_REST_S)
         self._breaker.tell(attempt, is_failure=True)
 
     # -- one stretch ---------------------------------------------------------------------------------------------
@@ -191,6 +198,7 @@ class PushDispatcher:
         except Exception as error:  # noqa: BLE001 -- of the network, or of what the endpoint has answered
             self._note_failure(attempt, error)
         else:
+            self._n_failed = 0
             self._breaker.tell(attempt, is_failure=False)
         finally:
             for lease in owner[:1]:
