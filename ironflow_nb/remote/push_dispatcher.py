@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.breaker_rules import BreakerRule, BreakerState, BreakerStatus, asked_with
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError, JournalConflict, JournalError
@@ -43,6 +45,7 @@ _LOOK_S: Final = 0.1
 _DESCRIBED_S: Final = 30.0
 _MOST_REFUSED: Final = 1000
 _LONGEST_REST_S: Final = 10.0
+_LEASE_S: Final = 15.0
 
 
 class EndpointBreaker:
@@ -210,10 +213,12 @@ class PushDispatcher:
         engine = self._engine
         if frame.kind is FrameKind.COMMIT:
             commits = unpacked(frame.content, CommitMessage)
-            owner.append(commits.lease)
-            record_commits(engine, commits, lambda _: True)
+            lease = _lease_of_stretch(commits.lease)
+            owner.append(lease)
+            record_commits(engine, replace(commits, lease=lease), lambda _: True)
         elif frame.kind is FrameKind.BEAT:
-            mail_of(engine, unpacked(frame.content, BeatMessage))
+            beat = unpacked(frame.content, BeatMessage)
+            mail_of(engine, replace(beat, lease=_lease_of_stretch(beat.lease)))
         elif frame.kind is FrameKind.SIGNAL:
             send_for(engine, unpacked(frame.content, SignalMessage))
         elif frame.kind is FrameKind.EVENT:
@@ -223,6 +228,11 @@ class PushDispatcher:
             self._refused.append(offered.run_id)
             what = unpacked(frame.content, str)
             logger().warning("run %s is left to workers by endpoint %s: %s", offered.run_id, self._url, what)
+
+
+def _lease_of_stretch(lease: Lease) -> Lease:
+    """Return the lease of a stretch: it ends with its signs of life, and not with the process of its endpoint."""
+    return replace(lease, host=f"endpoint {lease.host}", lease_s=_LEASE_S)
 
 
 def _pieces(answer: httpx.Response) -> Iterator[bytes]:

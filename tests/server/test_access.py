@@ -202,7 +202,7 @@ def test_what_is_asked_for_is_recorded_under_the_name_of_the_key(guarded: Servic
         for row in events.to_dict("records")
         if (data := row["data"])
     }
-    assert by[begun, "SignalReceived"] == by[waits, "SignalReceived"] == name
+    assert by[begun, "SignalReceived"] == name
     assert by[gone, "RunPaused"] == by[gone, "OutputInjected"] == name
     actions = [row["action"] for row in audited(guarded, name)]
     assert actions == ["run:edit", "run:steer", "run:signal", "run:answer"]
