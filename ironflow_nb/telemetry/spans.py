@@ -89,7 +89,7 @@ def begin_step_span(run_id: str, step: str, name: str, attempt: int) -> Callable
     return end
 
 
-def note_failure(error: BaseException) -> None:
+def note_span_failure(error: BaseException) -> None:
     """Note on the current span that what it is about has failed. Only if `IS_TRACED`."""
     from opentelemetry import trace
 

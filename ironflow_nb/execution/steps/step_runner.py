@@ -48,7 +48,7 @@ from ironflow_nb.execution.steps.limited_body import LimitedBody, limit_of, wait
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
-from ironflow_nb.telemetry.spans import IS_TRACED, begin_step_span, note_failure
+from ironflow_nb.telemetry.spans import IS_TRACED, begin_step_span, note_span_failure
 from ironflow_nb.values.digest import listed
 from ironflow_nb.values.failures import annotate, recorded_error
 
@@ -247,7 +247,7 @@ def _failed(
     if isinstance(error, RunStopped) and not isinstance(withdrawn, WorkerLost):
         raise error
     if IS_TRACED and attempt.child_run_id is None:
-        note_failure(error)
+        note_span_failure(error)
     if attempt.gates:
         leave_gates(session, attempt, withdrawn or error)
     if withdrawn is not None:  # its beginning is recorded, so that it did not happen has to be; its flow is to stop

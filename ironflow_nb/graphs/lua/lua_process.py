@@ -238,7 +238,7 @@ def _text(value: Any) -> str:
 # -- requests ----------------------------------------------------------------------------------------------------
 
 
-def call(lua: Lua, request: Mapping[str, Any]) -> Any:
+def call_lua(lua: Lua, request: Mapping[str, Any]) -> Any:
     """Return what the code gives for its context, or the list of what its function gives for each item."""
     context = {key.encode(): lua.value(each) for key, each in request["ctx"].items() if each is not None}
     ctx = lua.runtime.table_from(context)
@@ -292,7 +292,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     lua: Lua | None = None
     try:
         lua = Lua(request)
-        made = {"value": (read_flow if request["task"] == "read" else call)(lua, request)}
+        made = {"value": (read_flow if request["task"] == "read" else call_lua)(lua, request)}
     except LimitExceeded as error:
         made = {"kind": "limit", "error": str(error)}
     except (Refused, RecursionError) as error:
@@ -314,7 +314,7 @@ def _limit_memory() -> None:
         pass
 
 
-def main() -> None:
+def serve_calls() -> None:
     """Read the request, answer it, and end without what Lua would still do at its end."""
     sys.path += [sys.argv[1], str(Path(__file__).parent)]
     _limit_memory()
@@ -325,4 +325,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve_calls()

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ironflow_nb.graphs.readers.lua_context import field_name, quoted_text
-from ironflow_nb.graphs.readers.lua_step import TRUE, NodeKeys, Reader, StepOptions
+from ironflow_nb.graphs.readers.lua_step import TRUE, LuaStepOptions, NodeKeys, Reader
 
 _INDEX: Final = "{{ length(concat(range(index), `[0]`)) }}"
 """The number of an item counted from 1."""
 
 
-def _inputs(options: StepOptions, given: Any, *, allows_literals: bool) -> dict[str, Any]:
+def _inputs(options: LuaStepOptions, given: Any, *, allows_literals: bool) -> dict[str, Any]:
     """Return the input of a child: each value is that of a key, or the text itself if no key has that name."""
     made: dict[str, Any] = {}
     for name, value in dict(given or {}).items():
@@ -23,14 +23,14 @@ def _inputs(options: StepOptions, given: Any, *, allows_literals: bool) -> dict[
     return made
 
 
-def _is_ignoring(options: StepOptions, otherwise: str) -> bool:
+def _is_ignoring(options: LuaStepOptions, otherwise: str) -> bool:
     policy = options.get("on_error", otherwise)
     if policy not in {"fail_fast", "ignore"}:
         raise ValueError(f"on_error is fail_fast or ignore, not {policy!r}")
     return bool(policy == "ignore")
 
 
-def _subworkflow(options: StepOptions) -> NodeKeys:
+def _subworkflow(options: LuaStepOptions) -> NodeKeys:
     if options.get("wait", True) is False:
         raise ValueError("a child that nobody waits for is not there; emit an event, and let a flow subscribe to it")
     step, name = options.step, options.flow.child(options.step, str(options.need("flow")))
@@ -55,12 +55,12 @@ def _subworkflow(options: StepOptions) -> NodeKeys:
     return made
 
 
-def _parallel_subworkflows(options: StepOptions) -> NodeKeys:
+def _parallel_subworkflows(options: LuaStepOptions) -> NodeKeys:
     is_ignoring = _is_ignoring(options, "fail_fast")
     return _each_item(options, is_ignoring) if options.has("flow") else _each_flow(options, is_ignoring)
 
 
-def _each_flow(options: StepOptions, is_ignoring: bool) -> NodeKeys:  # noqa: FBT001 -- one flag
+def _each_flow(options: LuaStepOptions, is_ignoring: bool) -> NodeKeys:  # noqa: FBT001 -- one flag
     listed = list(options.need("flows") or ())
     step, branches, results, oks = options.step, {}, [], []
     for number, entry in enumerate(listed, 1):
@@ -79,7 +79,7 @@ def _each_flow(options: StepOptions, is_ignoring: bool) -> NodeKeys:  # noqa: FB
     return {"branch": branches}
 
 
-def _each_item(options: StepOptions, is_ignoring: bool) -> NodeKeys:  # noqa: FBT001 -- one flag
+def _each_item(options: LuaStepOptions, is_ignoring: bool) -> NodeKeys:  # noqa: FBT001 -- one flag
     step, name = options.step, options.flow.child(options.step, str(options.need("flow")))
     inner = f"{step.id}_child"
     given = _inputs(options, options.get("input"), allows_literals=True)
@@ -103,12 +103,12 @@ def _result(name: str, child: str, ok: str, key: Any) -> str:
     return f"merge({about}, {child if key is None else f'{{{field_name(str(key))}: {child}}}'})"
 
 
-def _write_results(options: StepOptions, results: str, count: str, all_ok: str) -> None:
+def _write_results(options: LuaStepOptions, results: str, count: str, all_ok: str) -> None:
     out = options.out("parallel_results")
     options.writes_keys({out: results, f"{out}_count": count, f"{out}_all_succeeded": all_ok})
 
 
-def _repeat_subworkflow(options: StepOptions) -> NodeKeys:
+def _repeat_subworkflow(options: LuaStepOptions) -> NodeKeys:
     step, name = options.step, options.flow.child(options.step, str(options.need("flow")))
     inner, round_name = f"{step.id}_child", f"{step.id}_round"
     state, following, until, iteration = (

@@ -96,7 +96,7 @@ def parse_path(text: str) -> Path:
     return tuple(parts)
 
 
-def key_path(text: str) -> Path:
+def keys_of_path(text: str) -> Path:
     """Return the parts of a key as options name it: ``a``, ``a.b`` or ``ctx.a.b``."""
     return parse_path(f".{text.removeprefix('ctx.')}")
 
@@ -248,7 +248,7 @@ class StepContext:
     def _context_path(self, text: str) -> Path:
         if not text.strip().startswith("ctx."):
             raise ValueError(f"{text.strip()!r} is no value of the context; write ctx.NAME")
-        return key_path(text.strip())
+        return keys_of_path(text.strip())
 
     def _comparison(self, left: str, operator: str, right: str) -> str:
         name, *path = self._context_path(left)

@@ -26,7 +26,7 @@ from ironflow_nb.graphs.readers.lua_context import LuaStep, StepContext, contrib
 from ironflow_nb.graphs.readers.lua_libraries import LIBRARY_READERS
 from ironflow_nb.graphs.readers.lua_nodes import READERS
 from ironflow_nb.graphs.readers.lua_outside import OUTSIDE_READERS
-from ironflow_nb.graphs.readers.lua_step import NodeKeys, Reader, StepOptions
+from ironflow_nb.graphs.readers.lua_step import LuaStepOptions, NodeKeys, Reader
 
 _MARK: Final = re.compile(r"\0(env|uuid|now):([^\0]*)\0")
 _SECRET: Final = re.compile(r"key|token|secret|pass|credential|auth|webhook", re.IGNORECASE)
@@ -290,7 +290,7 @@ class _FlowReader:
             when = self._when(step, by_name, written, context)
             step.always_runs = when is None and not step.is_handled
             step.is_sure = step.always_runs
-            options = StepOptions(step, context, self)
+            options = LuaStepOptions(step, context, self)
             made = {} if when is None else {"when": f"{{{{ {when} }}}}"}
             made |= self._kind(step, options, written)
             self._add_limits(step, made, written)
@@ -314,14 +314,14 @@ class _FlowReader:
         renamed = {} if step.id == step.name else {"description": f"{step.name} in the imported file"}
         return {"id": step.id, **renamed, "depends_on": list(dict.fromkeys(ids)), **made}
 
-    def _kind(self, step: LuaStep, options: StepOptions, written: Mapping[str, Any]) -> NodeKeys:
+    def _kind(self, step: LuaStep, options: LuaStepOptions, written: Mapping[str, Any]) -> NodeKeys:
         reader = (_READERS).get(step.kind)
         names = _argument(written, "context_keys")
         if names is not None:
             if step.kind not in {"function", "code"}:
                 raise ValueError("context_keys belongs to functions and code nodes only")
             step.config = {**(step.config or {}), "context_keys": names}
-            options = StepOptions(step, options.context, self)
+            options = LuaStepOptions(step, options.context, self)
         if reader is not None:
             made = reader(options)
             options.note_unasked()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ironflow_nb.graphs.readers.lua_step import TRUE, NodeKeys, Reader, StepOptions, template_of
+from ironflow_nb.graphs.readers.lua_step import TRUE, LuaStepOptions, NodeKeys, Reader, template_of
 
 _OPENAI: Final = "https://api.openai.com/v1"
 
 
-def _markdown_to_html(options: StepOptions) -> NodeKeys:
+def _markdown_to_html(options: LuaStepOptions) -> NodeKeys:
     options.writes_keys({options.out("html"): options.step.id})
     return {"markdown": {"text": options.input(), "sanitize": bool(options.get("sanitize", False))}}
 
 
-def _html_to_markdown(options: StepOptions) -> NodeKeys:
+def _html_to_markdown(options: LuaStepOptions) -> NodeKeys:
     options.writes_keys({options.out("markdown"): options.step.id})
     return {"html": {"text": options.input(), "to": "markdown"}}
 
 
-def _html_sanitize(options: StepOptions) -> NodeKeys:
+def _html_sanitize(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"text": options.input(), "to": "safe"}
     named = {"tags": "allowed_tags", "rel": "link_rel"}
     made |= {ours: options.get(theirs) for ours, theirs in named.items() if options.has(theirs)}
@@ -30,7 +30,7 @@ def _html_sanitize(options: StepOptions) -> NodeKeys:
     return {"html": made}
 
 
-def _extract_html(options: StepOptions) -> NodeKeys:
+def _extract_html(options: LuaStepOptions) -> NodeKeys:
     if options.has("path") or options.has("metadata_key"):
         raise ValueError(
             "the HTML is a value of the context here, and its metadata another node: html with to: metadata"
@@ -39,13 +39,13 @@ def _extract_html(options: StepOptions) -> NodeKeys:
     return {"html": {"text": template_of(options.source()), "to": options.get("format", "text")}}
 
 
-def _xml_parse(options: StepOptions) -> NodeKeys:
+def _xml_parse(options: LuaStepOptions) -> NodeKeys:
     options.note("attributes are @name, and the text beside elements is #text")
     options.writes_keys({options.out("xml_data"): options.step.id})
     return {"parse": {"xml": options.input()}}
 
 
-def _xml_stringify(options: StepOptions) -> NodeKeys:
+def _xml_stringify(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"xml": template_of(options.source()), "root": str(options.get("root_tag", "root"))}
     if options.get("pretty"):
         made["indent"] = 2
@@ -54,7 +54,7 @@ def _xml_stringify(options: StepOptions) -> NodeKeys:
 
 
 def _document(form: str, out: str) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         if options.get("format", "text") != "text" or options.has("comments_key"):
             raise ValueError("a document becomes text here; the output of our node has its pages, blocks or cues, too")
         step = options.step.id
@@ -70,7 +70,7 @@ def _document(form: str, out: str) -> Reader:
     return read
 
 
-def _extract_xlsx(options: StepOptions) -> NodeKeys:
+def _extract_xlsx(options: LuaStepOptions) -> NodeKeys:
     step, out = options.step.id, options.out("content")
     made: NodeKeys = (
         {"read": options.path("path")} if options.has("path") else {"content": template_of(options.source())}
@@ -83,14 +83,14 @@ def _extract_xlsx(options: StepOptions) -> NodeKeys:
     return {"xlsx": made}
 
 
-def _cache_get(options: StepOptions) -> NodeKeys:
+def _cache_get(options: LuaStepOptions) -> NodeKeys:
     _note_journal(options)
     step = options.step.id
     options.writes_keys({options.out("cached_value"): f"{step}.value", "cache_hit": f"{step}.is_hit"})
     return {"cache_get": options.text("key")}
 
 
-def _cache_set(options: StepOptions) -> NodeKeys:
+def _cache_set(options: LuaStepOptions) -> NodeKeys:
     _note_journal(options)
     value = template_of(options.source()) if options.has("source_key") else options.text("value")
     ttl = {"ttl": options.get("ttl")} if options.has("ttl") else {}
@@ -99,13 +99,13 @@ def _cache_set(options: StepOptions) -> NodeKeys:
     return {"cache_set": {"key": options.text("key"), "value": value, **ttl}}
 
 
-def _note_journal(options: StepOptions) -> None:
+def _note_journal(options: LuaStepOptions) -> None:
     for name in ("backend", "cache_dir"):
         options.get(name)
     options.note("the value is kept in the journal, whatever the backend")
 
 
-def _send_email(options: StepOptions) -> NodeKeys:
+def _send_email(options: LuaStepOptions) -> NodeKeys:
     if options.get("provider", "resend") != "smtp":
         raise ValueError('a mail goes by a mail server here: provider = "smtp", smtp_server = "HOST"')
     server = f"{options.text('smtp_server')}:{options.get('smtp_port', 587)}"
@@ -125,7 +125,7 @@ def _send_email(options: StepOptions) -> NodeKeys:
     return {"email": made}
 
 
-def _slack_notification(options: StepOptions) -> NodeKeys:
+def _slack_notification(options: LuaStepOptions) -> NodeKeys:
     url = options.text("webhook_url") if options.has("webhook_url") else options.flow.variable("SLACK_WEBHOOK")
     if url.startswith("http"):
         options.grant_host(url)
@@ -142,7 +142,7 @@ def _slack_notification(options: StepOptions) -> NodeKeys:
     return {"slack": made, "timeout_s": options.get("timeout", 30)}
 
 
-def _llm(options: StepOptions) -> NodeKeys:
+def _llm(options: LuaStepOptions) -> NodeKeys:
     if options.get("provider", "openai") != "openai" or options.get("mode", "chat") != "chat":
         raise ValueError("a model is asked by chat, as OpenAI does, here; base_url names another server that does so")
     url = str(options.text("base_url")) if options.has("base_url") else _OPENAI

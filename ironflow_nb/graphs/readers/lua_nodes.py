@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.graphs.readers.lua_context import field_name, path_text, quoted_text
-from ironflow_nb.graphs.readers.lua_step import NodeKeys, Reader, StepOptions, lua_keys, template_of
+from ironflow_nb.graphs.readers.lua_step import LuaStepOptions, NodeKeys, Reader, lua_keys, template_of
 
 _LEVELS: Final = {"trace": "debug", "warn": "warning", "warning": "warning", "debug": "debug", "error": "error"}
 
@@ -24,20 +24,20 @@ def _json(value: Any) -> str:
 # -- texts and data ----------------------------------------------------------------------------------------------
 
 
-def _log(options: StepOptions) -> NodeKeys:
+def _log(options: LuaStepOptions) -> NodeKeys:
     message = options.context.text(options.get("message", ""))
     level = _LEVELS.get(str(options.get("level", "info")).lower())
     options.writes(log_message=options.step.id)
     return {"log": message if level is None else {"message": message, "level": level}}
 
 
-def _template(options: StepOptions) -> NodeKeys:
+def _template(options: LuaStepOptions) -> NodeKeys:
     options.writes_keys({options.out(): options.step.id})
     return {"transform": options.text("template", is_text=True)}
 
 
 def _parse(form: str) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         options.writes_keys({options.out(None if form == "json" else f"{form}_data"): options.step.id})
         return {"parse": {form: options.input()}}
 
@@ -45,14 +45,14 @@ def _parse(form: str) -> Reader:
 
 
 def _stringify(form: str) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         options.writes_keys({options.out(None if form == "json" else form): options.step.id})
         return {"format": {form: template_of(options.source())}}
 
     return read
 
 
-def _csv_parse(options: StepOptions) -> NodeKeys:
+def _csv_parse(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"csv": template_of(options.source())}
     named = {"header": "has_header", "delimiter": "delimiter", "quote": "quote_char"}
     made |= {ours: options.get(theirs) for ours, theirs in named.items() if options.has(theirs)}
@@ -65,7 +65,7 @@ def _csv_parse(options: StepOptions) -> NodeKeys:
     return {"parse": made}
 
 
-def _csv_stringify(options: StepOptions) -> NodeKeys:
+def _csv_stringify(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"csv": template_of(options.source())}
     named = {"header": "include_headers", "delimiter": "delimiter", "quote": "quote_char"}
     made |= {ours: options.get(theirs) for ours, theirs in named.items() if options.has(theirs)}
@@ -75,7 +75,7 @@ def _csv_stringify(options: StepOptions) -> NodeKeys:
     return {"format": made}
 
 
-def _json_extract_path(options: StepOptions) -> NodeKeys:
+def _json_extract_path(options: LuaStepOptions) -> NodeKeys:
     source = options.source()
     whole = f"from_json({source})" if options.get("parse_json") else source
     path = _place_in(str(options.need("path")))
@@ -93,7 +93,7 @@ def _place_in(path: str) -> str:
     return path_text(int(index) if index else name for name, index in parts)
 
 
-def _select_fields(options: StepOptions) -> NodeKeys:
+def _select_fields(options: LuaStepOptions) -> NodeKeys:
     fields = ", ".join(f"{field_name(each)}: {field_name(each)}" for each in options.need("fields"))
     options.note("a field that the object lacks is an error here, and is left out there")
     options.writes_keys({options.out(): options.step.id})
@@ -121,7 +121,7 @@ end
 
 
 def _with_mapping(code: str) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         mapping = dict(options.texts("mapping", {}))
         options.writes_keys({options.out(): f"{options.step.id}.value"})
         return {"lua": {"source": code, "ctx": {"value": template_of(options.source()), "mapping": mapping}}}
@@ -129,7 +129,7 @@ def _with_mapping(code: str) -> Reader:
     return read
 
 
-def _data_filter(options: StepOptions) -> NodeKeys:
+def _data_filter(options: LuaStepOptions) -> NodeKeys:
     field = f"item.{field_name(str(options.need('field')))}"
     operator, value = str(options.need("op")), options.context.text(options.get("value"))
     values: NodeKeys = {}
@@ -153,13 +153,13 @@ def _data_filter(options: StepOptions) -> NodeKeys:
     return {"filter": {"items": template_of(options.source()), "where": template_of(where), **values}}
 
 
-def _batch(options: StepOptions) -> NodeKeys:
+def _batch(options: LuaStepOptions) -> NodeKeys:
     step, out = options.step.id, options.out()
     options.writes_keys({out: step, f"{out}_count": f"length({step})"})
     return {"batch": {"items": template_of(options.source()), "size": options.need("size")}}
 
 
-def _deduplicate(options: StepOptions) -> NodeKeys:
+def _deduplicate(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"items": template_of(options.source())}
     if options.has("key"):
         made["by"] = template_of(f"default(item.{field_name(str(options.get('key')))}, `null`)")
@@ -169,7 +169,7 @@ def _deduplicate(options: StepOptions) -> NodeKeys:
     return {"deduplicate": made}
 
 
-def _hash(options: StepOptions) -> NodeKeys:
+def _hash(options: LuaStepOptions) -> NodeKeys:
     made: NodeKeys = {"value": options.input()}
     algorithm, out = str(options.get("algorithm", "sha256")), options.out("hash")
     if algorithm != "sha256":
@@ -179,7 +179,7 @@ def _hash(options: StepOptions) -> NodeKeys:
 
 
 def _base64(function: str, otherwise: str) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         for each in ("file", "output_file", "url_safe"):
             if options.get(each):
                 raise ValueError(f"{each} is not there; our file node reads and writes bytes")
@@ -189,7 +189,7 @@ def _base64(function: str, otherwise: str) -> Reader:
     return read
 
 
-def _date_format(options: StepOptions) -> NodeKeys:
+def _date_format(options: LuaStepOptions) -> NodeKeys:
     is_now = options.get("input") == "now"
     made: NodeKeys = {"at": template_of("now()") if is_now else options.input()}
     if options.has("input_format"):
@@ -206,7 +206,7 @@ def _date_format(options: StepOptions) -> NodeKeys:
 
 
 def _validate(*, is_text: bool) -> Reader:
-    def read(options: StepOptions) -> NodeKeys:
+    def read(options: LuaStepOptions) -> NodeKeys:
         source, step = options.source(), options.step.id
         value = f"(type({source}) == 'string' && [from_json({source})] || [{source}])[0]" if is_text else source
         schema = options.text("schema") if options.has("schema") else template_of(_schema_of(options))
@@ -216,7 +216,7 @@ def _validate(*, is_text: bool) -> Reader:
     return read
 
 
-def _schema_of(options: StepOptions) -> str:
+def _schema_of(options: LuaStepOptions) -> str:
     found = options.source("schema_key")
     return f"(type({found}) == 'string' && [from_json({found})] || [{found}])[0]"
 
@@ -224,14 +224,14 @@ def _schema_of(options: StepOptions) -> str:
 # -- code --------------------------------------------------------------------------------------------------------
 
 
-def _code(options: StepOptions) -> NodeKeys:
+def _code(options: LuaStepOptions) -> NodeKeys:
     if options.has("bytecode_b64"):
         raise ValueError("code is a text or a function, not bytecode")
     names = options.get("context_keys")
     return {"lua": lua_keys(options, options.need("source"), names=None if names is None else list(names))}
 
 
-def _foreach(options: StepOptions) -> NodeKeys:
+def _foreach(options: LuaStepOptions) -> NodeKeys:
     step, out = options.step.id, options.out("foreach_results")
     made = lua_keys(options, options.need("transform"))
     kept = {"keep_nulls": True} if options.get("filter_nulls", True) is False else {}
@@ -242,12 +242,12 @@ def _foreach(options: StepOptions) -> NodeKeys:
 # -- decisions ---------------------------------------------------------------------------------------------------
 
 
-def _if_node(options: StepOptions) -> NodeKeys:
+def _if_node(options: LuaStepOptions) -> NodeKeys:
     condition = options.context.condition(options.need("condition"))
     return _decided(options, condition, "condition_result", "true", "false")
 
 
-def _decided(options: StepOptions, condition: str, key: str, yes: str, no: str) -> NodeKeys:
+def _decided(options: LuaStepOptions, condition: str, key: str, yes: str, no: str) -> NodeKeys:
     """Return a node whose output is true or false, with the routes that this means."""
     step = options.step
     yes, no = str(options.get("true_route", yes)), str(options.get("false_route", no))
@@ -260,18 +260,18 @@ def _decided(options: StepOptions, condition: str, key: str, yes: str, no: str) 
     return {"transform": template_of(condition)}
 
 
-def _own_names(options: StepOptions) -> set[str]:
+def _own_names(options: LuaStepOptions) -> set[str]:
     return {options.step.name, str(options.get("_step_name", options.step.name))}
 
 
-def _chosen(options: StepOptions, expression: str) -> NodeKeys:
+def _chosen(options: LuaStepOptions, expression: str) -> NodeKeys:
     """Return a node whose output is the name of the route."""
     options.step.route_text = options.step.id
     options.writes_keys({f"_route_{name}": options.step.id for name in _own_names(options)})
     return {"transform": template_of(expression)}
 
 
-def _switch_node(options: StepOptions) -> NodeKeys:
+def _switch_node(options: LuaStepOptions) -> NodeKeys:
     value = options.optional_source("value")
     cases = dict(options.get("cases") or {})
     if not all(isinstance(each, str) and each for each in cases.values()):
@@ -281,7 +281,7 @@ def _switch_node(options: StepOptions) -> NodeKeys:
     return _chosen(options, " || ".join([*parts, quoted_text(str(options.get("default", "default")))]))
 
 
-def _if_http_status(options: StepOptions) -> NodeKeys:
+def _if_http_status(options: LuaStepOptions) -> NodeKeys:
     value = f"to_number({options.source('status_key')})"
     routes = dict(options.get("routes") or {})
     success, failed = (str(options.get(f"{each}_route", each)) for each in ("success", "error"))
@@ -298,7 +298,7 @@ def _if_http_status(options: StepOptions) -> NodeKeys:
     return _chosen(options, " || ".join([*parts, quoted_text(otherwise)]))
 
 
-def _if_body_contains(options: StepOptions) -> NodeKeys:
+def _if_body_contains(options: LuaStepOptions) -> NodeKeys:
     is_required, pattern = options.get("required", False), str(options.need("pattern"))
     source = options.source() if is_required else f"({options.optional_source('source_key')} || '')"
     text = f"to_string({source})"
@@ -307,7 +307,7 @@ def _if_body_contains(options: StepOptions) -> NodeKeys:
     return _decided(options, f"contains({text}, {quoted_text(pattern)})", "contains", "true", "false")
 
 
-def _delay(options: StepOptions) -> NodeKeys:
+def _delay(options: LuaStepOptions) -> NodeKeys:
     seconds = options.get("seconds", 1)
     options.writes(delay_seconds=_json(seconds))
     return {"delay": seconds}

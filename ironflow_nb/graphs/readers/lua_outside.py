@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ironflow_nb.graphs.readers.lua_step import TRUE, NodeKeys, Reader, StepOptions, template_of
+from ironflow_nb.graphs.readers.lua_step import TRUE, LuaStepOptions, NodeKeys, Reader, template_of
 
 # -- requests and programs ---------------------------------------------------------------------------------------
 
 
-def _http(options: StepOptions) -> NodeKeys:
+def _http(options: LuaStepOptions) -> NodeKeys:
     return _request(options, str(options.get("method", "GET")).upper())
 
 
-def _request(options: StepOptions, method: str) -> NodeKeys:
+def _request(options: LuaStepOptions, method: str) -> NodeKeys:
     url = str(options.text("url"))
     made: NodeKeys = {"url": url, "method": method} if method != "GET" else {"url": url}
     headers = dict(options.texts("headers", {}))
@@ -45,11 +45,11 @@ def _request(options: StepOptions, method: str) -> NodeKeys:
     return keys
 
 
-def _statuses(options: StepOptions) -> list[int]:
+def _statuses(options: LuaStepOptions) -> list[int]:
     return [int(each) for each in options.get("retry_statuses")]
 
 
-def _body(options: StepOptions) -> NodeKeys:
+def _body(options: LuaStepOptions) -> NodeKeys:
     if not options.has("body"):
         options.get("body_type")
         return {}
@@ -64,7 +64,7 @@ def _body(options: StepOptions) -> NodeKeys:
             raise ValueError(f"body_type is json, form or text, not {other!r}")
 
 
-def _auth(options: StepOptions, host: str, headers: dict[str, Any]) -> NodeKeys:
+def _auth(options: LuaStepOptions, host: str, headers: dict[str, Any]) -> NodeKeys:
     """Return the credential for the host, or put it into the headers if the host is not known."""
     given = dict(options.texts("auth", {}))
     if not given:
@@ -92,7 +92,7 @@ def _auth(options: StepOptions, host: str, headers: dict[str, Any]) -> NodeKeys:
     return {}
 
 
-def _shell(options: StepOptions) -> NodeKeys:
+def _shell(options: LuaStepOptions) -> NodeKeys:
     program, arguments = str(options.text("cmd")), options.texts("args", [])
     made: NodeKeys = {"command": [program, *arguments]}
     if re.search(r"\{\{|\0", program):
@@ -118,7 +118,7 @@ def _shell(options: StepOptions) -> NodeKeys:
 # -- files -------------------------------------------------------------------------------------------------------
 
 
-def _read_file(options: StepOptions) -> NodeKeys:
+def _read_file(options: LuaStepOptions) -> NodeKeys:
     encoding, step = options.get("encoding", "text"), options.step.id
     if encoding != "text":
         raise ValueError(f"a file is read as text here, not as {encoding!r}; our file node has as: bytes")
@@ -127,7 +127,7 @@ def _read_file(options: StepOptions) -> NodeKeys:
     return {"file": {"read": options.path("path")}}
 
 
-def _write_file(options: StepOptions) -> NodeKeys:
+def _write_file(options: LuaStepOptions) -> NodeKeys:
     if options.get("encoding", "text") != "text" or options.has("artifact"):
         raise ValueError("a file is written as text here; our file node writes bytes, too")
     action = "append" if options.get("append") else "write"
@@ -138,27 +138,27 @@ def _write_file(options: StepOptions) -> NodeKeys:
     return {"file": {action: options.path("path"), "content": content}}
 
 
-def _copy_file(options: StepOptions) -> NodeKeys:
+def _copy_file(options: LuaStepOptions) -> NodeKeys:
     return _place(options, "copy")
 
 
-def _move_file(options: StepOptions) -> NodeKeys:
+def _move_file(options: LuaStepOptions) -> NodeKeys:
     return _place(options, "move")
 
 
-def _place(options: StepOptions, action: str) -> NodeKeys:
+def _place(options: LuaStepOptions, action: str) -> NodeKeys:
     target = f"{action}_file_destination"
     options.loses(f"{action}_file_source")
     options.writes_keys({target: f"{options.step.id}.path", f"{action}_file_success": TRUE})
     return {"file": {action: options.path("source"), "to": options.path("destination")}}
 
 
-def _delete_file(options: StepOptions) -> NodeKeys:
+def _delete_file(options: LuaStepOptions) -> NodeKeys:
     options.writes(delete_file_path=f"{options.step.id}.path", delete_file_success=TRUE)
     return {"file": {"delete": options.path("path")}}
 
 
-def _list_directory(options: StepOptions) -> NodeKeys:
+def _list_directory(options: LuaStepOptions) -> NodeKeys:
     kind = "is_folder && 'directory' || 'file'"
     made = f"{options.step.id}.entries[].{{name: name, path: path, type: {kind}}}"
     options.writes_keys({options.out("files"): made})
@@ -166,13 +166,13 @@ def _list_directory(options: StepOptions) -> NodeKeys:
     return {"file": {"list": options.path("path"), **recursive}}
 
 
-def _bounds(options: StepOptions) -> NodeKeys:
+def _bounds(options: LuaStepOptions) -> NodeKeys:
     options.get("max_depth")
     named = {"max_entries": "max_entries", "max_bytes": "max_total_uncompressed_bytes"}
     return {ours: options.get(theirs) for ours, theirs in named.items() if options.has(theirs)}
 
 
-def _zip_create(options: StepOptions) -> NodeKeys:
+def _zip_create(options: LuaStepOptions) -> NodeKeys:
     step = options.step.id
     options.get("compression")
     options.loses("zip_create_source")
@@ -180,7 +180,7 @@ def _zip_create(options: StepOptions) -> NodeKeys:
     return {"zip": {"files": options.path("source"), "to": options.path("zip_path"), **_bounds(options)}}
 
 
-def _zip_extract(options: StepOptions) -> NodeKeys:
+def _zip_extract(options: LuaStepOptions) -> NodeKeys:
     step, out, to = options.step.id, options.out("extracted_files"), options.path("destination")
     overwrite = {"overwrite": False} if options.get("overwrite", True) is False else {}
     options.writes_keys({
@@ -192,7 +192,7 @@ def _zip_extract(options: StepOptions) -> NodeKeys:
     return {"unzip": {"file": options.path("path"), "to": to, **overwrite, **_bounds(options)}}
 
 
-def _zip_list(options: StepOptions) -> NodeKeys:
+def _zip_list(options: LuaStepOptions) -> NodeKeys:
     step, out = options.step.id, options.out("zip_entries")
     entries = f"{step}.entries[].{{name: path, size: bytes}}"
     options.writes_keys({
@@ -204,7 +204,7 @@ def _zip_list(options: StepOptions) -> NodeKeys:
 # -- databases -----------------------------------------------------------------------------------------------------
 
 
-def _db(options: StepOptions, *, is_write: bool) -> NodeKeys:
+def _db(options: LuaStepOptions, *, is_write: bool) -> NodeKeys:
     made: NodeKeys = {**_database(options), "query": _query(options)}
     parameters = options.texts("params", [])
     if parameters:
@@ -219,14 +219,14 @@ def _db(options: StepOptions, *, is_write: bool) -> NodeKeys:
     return {"sql": {**made, "max_rows": options.get("max_rows", 1000)}}
 
 
-def _query(options: StepOptions) -> str:
+def _query(options: LuaStepOptions) -> str:
     query = str(options.need("query"))
     if "\0" in query or "${ctx" in query:
         raise ValueError("no value stands in a query; params takes them")
     return query
 
 
-def _database(options: StepOptions) -> NodeKeys:
+def _database(options: LuaStepOptions) -> NodeKeys:
     written = str(options.text("connection"))
     scheme, _, rest = written.partition(":")
     if scheme != "sqlite":
@@ -237,11 +237,11 @@ def _database(options: StepOptions) -> NodeKeys:
     return {"database": file}
 
 
-def _db_query(options: StepOptions) -> NodeKeys:
+def _db_query(options: LuaStepOptions) -> NodeKeys:
     return _db(options, is_write=False)
 
 
-def _db_exec(options: StepOptions) -> NodeKeys:
+def _db_exec(options: LuaStepOptions) -> NodeKeys:
     return _db(options, is_write=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from ironflow_nb.graphs.grants import host_of
 from ironflow_nb.graphs.lua import lua_process
 from ironflow_nb.graphs.lua.lua_source import facts_of
-from ironflow_nb.graphs.readers.lua_context import LuaStep, StepContext, key_path, path_text, quoted_text
+from ironflow_nb.graphs.readers.lua_context import LuaStep, StepContext, keys_of_path, path_text, quoted_text
 
 _MISSING: Final = object()
 _URL_START: Final = re.compile(r"https?://[^/?#{}\0]+(?=[/?#]|$)", re.IGNORECASE)
@@ -41,7 +41,7 @@ class FlowNotes(Protocol):
         """
 
 
-class StepOptions:
+class LuaStepOptions:
     """The options of a step. Those that nothing asked for are noted at the end.
 
     Raises:
@@ -114,12 +114,12 @@ class StepOptions:
 
     def source(self, name: str = "source_key") -> str:
         """Return the expression of the value whose key an option names."""
-        head, *path = key_path(str(self.need(name)))
+        head, *path = keys_of_path(str(self.need(name)))
         return self.context.strict(str(head), tuple(path))
 
     def optional_source(self, name: str) -> str:
         """Return the expression of the value whose key an option names; null if it is missing."""
-        head, *path = key_path(str(self.need(name)))
+        head, *path = keys_of_path(str(self.need(name)))
         return self.context.optional(str(head), tuple(path))
 
     def input(self, name: str = "input") -> Any:
@@ -176,7 +176,7 @@ def template_of(expression: str) -> str:
     return f"{{{{ {expression} }}}}"
 
 
-def lua_keys(options: StepOptions, source: Any, *, names: Iterable[str] | None = None) -> NodeKeys:
+def lua_keys(options: LuaStepOptions, source: Any, *, names: Iterable[str] | None = None) -> NodeKeys:
     """Return the ``lua`` options of a function, or of the text of a code, for what it reads of its context."""
     text, is_function = _code_of(source)
     is_item = options.step.kind == "foreach"
@@ -217,4 +217,4 @@ def _code_of(source: Any) -> tuple[str, bool]:
             raise ValueError("code is a function, or a text of Lua")
 
 
-Reader = Callable[[StepOptions], NodeKeys]
+Reader = Callable[[LuaStepOptions], NodeKeys]
