@@ -42,7 +42,8 @@ class RandomRequests:
         query = {name: text.encode("utf-8", "replace").decode() for name, text in query.items()}
         content = b""
         if "requestBody" in operation:
-            body = self._value(operation["requestBody"]["content"]["application/json"]["schema"])
+            [of] = operation["requestBody"]["content"].values()
+            body = self._value(of["schema"])
             if isinstance(body, dict) and "wait" in body:
                 body["timeout_s"] = 0.01
             content = json.dumps(body).encode()
