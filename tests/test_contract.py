@@ -29,6 +29,7 @@ MODULE = {
     "dashboard": "", "codec": "kind", "File": "path", "resource": "wrapped", "Secret": "text",
     "Retry": "attempts delay_s factor max_delay_s jitter on", "Lane": "name key limit rate burst",
     "Breaker": "name failures open_s",
+    "agent": "name model instructions tools approve max_turns max_tokens base_url api_key_env options retries",
     "node": "name", "nodes": "", "projection": "name initial", "accept": "events", "reject": "reason",
     "step": "name key retries timeout_s deadline_s lane breaker once cache on_change depends compensate executor",
     "flow": "name on_rerun continue_within reuse_within on_change durability lane timeout_s on where debounce_s "

@@ -42,6 +42,7 @@ from ironflow_nb.errors.journal_errors import (
 )
 from ironflow_nb.errors.root_error import IronflowError, _rebuild  # noqa: F401 -- pickles name `_rebuild` here
 from ironflow_nb.errors.run_errors import (
+    AgentStopped,
     AmbiguousRun,
     AmbiguousStep,
     CodeChanged,
@@ -82,14 +83,15 @@ from ironflow_nb.errors.value_errors import (
 )
 
 __all__ = [
-    "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "CodeChanged", "CommandRejected", "DecisionError",
-    "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed", "EventUnreadable", "ExpressionFailed",
-    "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid", "GraphPosition", "InputInvalid",
-    "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError", "JournalBusy", "JournalConflict",
-    "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly", "JournalTooNew", "NodeFailed",
-    "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun", "NotRetryable", "NotebookFailed",
-    "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers", "ResultTimeout", "RunCancelled", "RunFailed",
-    "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout", "SecretMissing", "SignatureInvalid",
-    "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken", "UntrustedRun", "UntrustedValue", "ValueNotStorable",
-    "ValueUnreadable", "VersionConflict", "VersionNotFound", "WaitTimeout", "WorkerLost", "WrongColour",
+    "AgentStopped", "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "CodeChanged", "CommandRejected",
+    "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed", "EventUnreadable",
+    "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid", "GraphPosition",
+    "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError", "JournalBusy",
+    "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly", "JournalTooNew",
+    "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun", "NotRetryable",
+    "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers", "ResultTimeout",
+    "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout",
+    "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
+    "UntrustedRun", "UntrustedValue", "ValueNotStorable", "ValueUnreadable", "VersionConflict", "VersionNotFound",
+    "WaitTimeout", "WorkerLost", "WrongColour",
 ]  # fmt: skip

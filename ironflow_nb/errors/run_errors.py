@@ -150,6 +150,10 @@ class RunInterrupted(IronflowError, RuntimeError):
     status: str
 
 
+class AgentStopped(IronflowError, RuntimeError):
+    """An agent has used all turns or tokens that it may use, and has no answer."""
+
+
 class RunCancelled(IronflowError, RuntimeError):
     """The run was cancelled."""
 

@@ -1,0 +1,1 @@
+"""Agents: flows in which a language model decides which tools are called."""
