@@ -49,7 +49,7 @@ class Post:
 
     def login(self, server: Any, session: Any, envelope: Any, mechanism: str, data: LoginPassword) -> AuthResult:
         self.logins.append(data)
-        return AuthResult(success=data.password == b"tea-and-cups")
+        return AuthResult(success=data.password == b"tea-and-cups", handled=False)
 
 
 @pytest.fixture

@@ -125,7 +125,8 @@ class RemoteFiles:
         try:
             yield
         except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "it is not there") from error
+            said = str(error)  # often only the path
+            raise FileNotFoundError(errno.ENOENT, said if " " in said else "it is not there") from error
         except (OSError, IronflowError, ValueError):
             raise
         except Exception as error:  # noqa: BLE001 -- each library has its own
