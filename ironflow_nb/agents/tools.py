@@ -72,8 +72,8 @@ def tool_of(given: Callable[..., Any], agent_name: str) -> Tool:
     is_durable, is_async = isinstance(given, Step | Flow), inspect.iscoroutinefunction(plain)
     if is_durable and is_async:
         raise DefinitionError(f"{name} is an async step or flow, which an agent can't await; give its plain function")
-    options = {"name": f"{agent_name}.{name}", **({"timeout_s": _LONGEST_S} if is_async else {})}
-    function = given if is_durable else step(**options)(_blocking(given) if is_async else given)
+    durable = step(name=f"{agent_name}.{name}", timeout_s=_LONGEST_S if is_async else None)
+    function = given if is_durable else durable(_blocking(given) if is_async else given)
     documented = (inspect.getdoc(plain) or "").partition("\n\n")[0].replace("\n", " ")
     described = {"name": name, "description": documented, "parameters": schema_of_function(plain)}
     return Tool(name, described, function)
