@@ -83,7 +83,7 @@ def newest_of_many_runs(folder: Path) -> Figures:
     path = folder / "many.db"
     with iron.open(path, durability="process"):
         sequential.options(fresh=True)(3)
-        _copied(path, sequential.last.id)
+        copy_run(path, sequential.last.id, N_RUNS - 1)
         iron.steps(limit=10)  # pandas is imported
         begun = time.perf_counter()
         last = sequential.last
@@ -95,12 +95,13 @@ def newest_of_many_runs(folder: Path) -> Figures:
     return {"last of many runs": asked - begun, "newest steps of many": listed - asked}
 
 
-def _copied(path: Path, run_id: str) -> None:
+def copy_run(path: Path, run_id: str, n_copies: int) -> None:
+    """Put so many copies of a run beside it."""
     with closing(sqlite3.connect(path)) as connection:
         for table in ("runs", "steps", "events"):
             described = connection.execute(f"PRAGMA table_info({table})")
             names = [f'"{name}"' for _, name, *_ in described if name not in {"run_id", "position"}]
             columns, values = ", ".join(["run_id", *names]), ", ".join(["printf('%012d', n)", *names])
             query = _COPY.format(table=table, columns=columns, values=values)
-            connection.execute(query, {"n_copies": N_RUNS - 1, "run": run_id})
+            connection.execute(query, {"n_copies": n_copies, "run": run_id})
         connection.commit()

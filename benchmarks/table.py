@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import cells, decisions, definitions, fan_out, graphs, history, live_card, long, start, steps, values
+from benchmarks import (
+    cells,
+    control_room,
+    decisions,
+    definitions,
+    fan_out,
+    graphs,
+    history,
+    live_card,
+    long,
+    start,
+    steps,
+    values,
+)
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -35,6 +48,8 @@ WORKLOADS: Final[Sequence[Workload]] = (
     history.newest_of_many_runs,
     live_card.card_beside_steps,
     live_card.frame_of_many_steps,
+    control_room.frame_of_a_dashboard,
+    control_room.moves_of_a_slider,
     cells.restored_cells,
     decisions.commands,
     decisions.commands_with_effects,
@@ -104,6 +119,8 @@ ROWS: Final = (
     Row("live card of 10,000 steps: a frame read and made", "frame of 10,000 steps", "ms"),
     Row("the same: the delta of two frames", "delta of 10,000 steps", "ms", limit=20),
     Row("the same: what is sent for it", "patch of 10,000 steps", "ms", limit=20),
+    Row("a frame of the dashboard of 10,000 runs", "frame of 10,000 runs", "ms", limit=100),
+    Row("a move of the slider over 10,000 events", "move over 10,000 events", "ms", limit=100),
     Row(
         "ten durable cells restored by a new process, each a frame of 1e5 x 4",
         "ten restored cells", "ms", floor="shell with pandas", limit=2000,
