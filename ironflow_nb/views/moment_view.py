@@ -18,7 +18,7 @@ _ORDINARY: Final = frozenset(
     {"StepStarted", "StepCompleted", "StepQueued", "StepReused", "ItemsCounted", "SessionEnded", "EffectPerformed"}
 )
 """The types of events that most of a history consists of."""
-_FAILURES: Final = ("Failed", "Dead", "Interrupted", "Cancelled")
+_FAILURES: Final = ("Failed", "Interrupted", "RunCancelled")
 MOST_MARKS: Final = 200
 MOST_LINES: Final = 200
 

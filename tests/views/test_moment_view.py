@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ironflow_nb.views.moment_view import MOST_LINES, MOST_MARKS, ChangeView, change_words, marks_of, sequence_text
+from ironflow_nb.views.moment_view import (
+    MOST_LINES,
+    MOST_MARKS,
+    ChangeView,
+    change_words,
+    is_failure,
+    marks_of,
+    sequence_text,
+)
 
 
 def changes(n: int, failures: frozenset[int] = frozenset()) -> list[ChangeView]:
@@ -25,6 +33,16 @@ def changes(n: int, failures: frozenset[int] = frozenset()) -> list[ChangeView]:
 )
 def test_an_event_is_told_in_words(kind: str, step: str | None, attempt: int | None, words: str) -> None:
     assert change_words(kind, step, attempt) == words
+
+
+@pytest.mark.parametrize("kind", ["StepFailed", "RunFailed", "RunInterrupted", "RunCancelled", "order.PaymentFailed"])
+def test_what_went_wrong_is_a_failure(kind: str) -> None:
+    assert is_failure(kind)
+
+
+@pytest.mark.parametrize("kind", ["StepCompleted", "TimerCancelled", "RunCancelRequested", "RunPaused"])
+def test_what_was_meant_so_is_no_failure(kind: str) -> None:
+    assert not is_failure(kind)
 
 
 def test_a_short_history_keeps_all_marks_and_a_long_one_its_failures() -> None:
