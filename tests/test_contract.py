@@ -27,7 +27,7 @@ MODULE = {
     "sleep": "duration_s", "sleep_until": "at", "wait_for": "signal timeout_s",
     "approve": "question payload timeout_s", "ask": "question payload choices type timeout_s",
     "gather": "branches", "as_completed": "branches", "now": "", "uuid4": "", "random": "",
-    "dashboard": "", "codec": "kind", "File": "path", "resource": "wrapped", "Secret": "text",
+    "codec": "kind", "File": "path", "resource": "wrapped", "Secret": "text",
     "Retry": "attempts delay_s factor max_delay_s jitter on", "Lane": "name key limit rate burst",
     "Breaker": "name failures open_s",
     "agent": "name model instructions tools approve max_turns max_tokens base_url api_key_env options retries",
