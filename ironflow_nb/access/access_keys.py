@@ -174,7 +174,7 @@ def end_policy(engine: Engine, policy_id: int) -> None:
     """Take a policy away.
 
     Raises:
-        JournalConflict: there is none of that number.
+        JournalConflict: no key has that number.
     """
     _change(engine, lambda _: [EndedPolicy(policy_id)])
 

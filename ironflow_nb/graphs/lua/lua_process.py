@@ -171,7 +171,7 @@ class Lua:
         """Return a value of Lua as data.
 
         Raises:
-            Refused: it is none.
+            Refused: it has no form as data.
         """
         self._n_values = 0
         return self._data(value, 0, "the value")

@@ -230,7 +230,7 @@ class StepContext:
         """Return the expression of a condition: ``ctx.a``, ``ctx.a exists``, ``ctx.a > 5``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is no condition.
         """
         if not isinstance(written, str) or not written.strip():
             raise ValueError("a condition is a text: ctx.a > 5")
@@ -257,7 +257,7 @@ class StepContext:
         literal = _literal_of(right)
         if isinstance(literal, str):
             if operator not in {"==", "!="}:
-                raise ValueError(f"{operator} compares numbers, and {right!r} is none")
+                raise ValueError(f"{operator} compares numbers, and {right!r} is no number")
             return f"{self.optional(str(name), tuple(path))} {operator} {quoted_text(literal)}"
         value = f"`{msgspec.json.encode(literal).decode()}`"
         if literal is None or isinstance(literal, bool):
