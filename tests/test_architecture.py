@@ -38,7 +38,7 @@ CODE_LIMIT = 500
 FUNCTION_LIMIT = 50  # without its docstring
 # What other rooms use of the engine.
 N_OFFERED = 115
-ENGINE_LINES = 16_656
+ENGINE_LINES = 16_014
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_870
 
@@ -251,7 +251,7 @@ def code_lines(path: Path) -> int:
     return sum(bool(line.strip()) and not line.lstrip().startswith("#") and n not in skipped for n, line in lines)
 
 
-SERVER_LINES = 700
+SERVER_LINES = 642
 """What a journal on a server adds to the engine."""
 
 
