@@ -28,7 +28,7 @@ from ironflow_nb.journal.ports import Lease, Select
 from ironflow_nb.remote.http_run_server import HttpRunServer
 from ironflow_nb.remote.wire_format import ClaimMessage, WireCommit, WireEvent, packed
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ironflow_nb.remote.wire_format import MEDIA_TYPE, PushAnswer, PushMessage, 
 from ironflow_nb.server import endpoint
 from ironflow_nb.triggers.webhook_signatures import SCHEMES
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"), pytest.mark.slow]
 
 SECRET = "a secret of server and endpoint"
 APP = """
