@@ -9,9 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -92,40 +91,32 @@ class Threads(Protocol):
 
 
 class SystemWakeup:
-    """A wakeup on a `SimpleQueue`: its `put` is reentrant, so a signal handler may call it at any instant.
+    """A wakeup on a lock that is held until it is set: `release` is one call in C, so a signal handler may set it.
 
     A `Condition` or an `Event` would deadlock there, when the handler interrupts the very thread that holds its lock.
+    A `SimpleQueue` waits for ever if the time is up while it takes a lock that nobody holds (CPython 3.11 to 3.13).
     """
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def set(self) -> None:
         """See the protocol."""
-        self._queue.put(None)
+        # Many sets are one. A thread that has taken the lock and not the GIL yet looks only after this set.
+        with suppress(RuntimeError):
+            self._lock.release()
 
     def take(self, timeout_s: float | None) -> bool:
         """See the protocol."""
         if is_main_thread():
             while timeout_s is None or timeout_s > LOOK_S:
-                if self._taken(LOOK_S):
+                if self._lock.acquire(timeout=LOOK_S):
                     return True
                 timeout_s = None if timeout_s is None else timeout_s - LOOK_S
-        return self._taken(timeout_s)
-
-    def _taken(self, timeout_s: float | None) -> bool:
-        try:
-            self._queue.get(timeout=timeout_s)
-        except Empty:
-            return False
-        while not self._queue.empty():  # many sets are one
-            try:
-                self._queue.get_nowait()
-            except Empty:
-                break
-        return True
+        return self._lock.acquire(timeout=-1 if timeout_s is None else min(max(timeout_s, 0.0), threading.TIMEOUT_MAX))
 
 
 class SystemClock:
