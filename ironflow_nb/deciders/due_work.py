@@ -103,7 +103,7 @@ class DueWorkThread:
         except IronflowError as error:
             if not self.engine.access.is_closed:
                 logger().warning("decider %s: %s", self._name, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- no memory, an exit of the user's: tried again
+        except BaseException as error:  # noqa: BLE001 -- no memory, an exit of the user's: the next look tries again
             self.engine.access.background_errors.note(f"performing what is due for {self._name}", error)
 
 

@@ -79,7 +79,7 @@ class Follower:
             self.is_stopped = True
         except IronflowError as error:
             self._report_failure(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- no memory, an exit of the user's: tried again
+        except BaseException as error:  # noqa: BLE001 -- no memory, an exit of the user's: the next look tries again
             self._access.background_errors.note(f"folding events of {self._name}", error)
             self._wait_longer()
         else:

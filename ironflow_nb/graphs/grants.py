@@ -291,7 +291,7 @@ class Grants(msgspec.Struct, frozen=True):
         Raises:
             NotGranted: the path is outside of the granted ones, or can't be resolved.
         """
-        path = None if is_remote(text) else self._resolve_or_none(text)
+        path = None if is_remote(text) and not text.lower().startswith("file:") else self._resolve_or_none(text)
         if path is None:
             raise NotGranted(f"files {text!r} is not a valid path; give another", grant="files", what=text)
         allowed = self.allowed.get("files", False)

@@ -133,7 +133,7 @@ class LookBody(Strict, frozen=True):
     reason: str = ""
 
 
-def look(call: HttpCall) -> Reply:
+def look_of_card(call: HttpCall) -> Reply:
     """Return what a form of the card shows before it is sent; nothing is recorded."""
     run, asked = find_run(call), call.body
     if asked.do == "log":
@@ -197,7 +197,8 @@ PAGE_ROUTES: Final = (
         "run.steps()", resource=run_resource,
     ),
     HttpRoute(
-        "POST", "/runs/{run_id}/look", Permission.RUN_READ, look, "the log, a table to edit, or the plan of an edit",
+        "POST", "/runs/{run_id}/look", Permission.RUN_READ, look_of_card,
+        "the log, a table to edit, or the plan of an edit",
         "run.plan(inject=...)", body=LookBody, resource=run_resource,
     ),
     HttpRoute(

@@ -73,8 +73,8 @@ UNPARSED = [
     ({"csv": "a,b\n1,2,3"}, "has 3 cells, and the header 2"),
     ({"csv": "a,a\n1,2"}, "the header names 'a' twice"),
     ({"csv": 'a\n"open'}, "is no CSV: line 2: unexpected end of data"),
-    ({}, "one of json, csv, yaml is to be given, and not 0"),
-    ({"json": "1", "yaml": "1"}, "one of json, csv, yaml is to be given, and not 2"),
+    ({}, "one of json, csv, yaml, xml is to be given, and not 0"),
+    ({"json": "1", "yaml": "1"}, "one of json, csv, yaml, xml is to be given, and not 2"),
 ]
 
 

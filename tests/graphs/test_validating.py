@@ -97,7 +97,7 @@ def test_a_node_is_a_mapping_with_an_id_and_one_kind() -> None:
     (several,) = one(python="f", fetch="x")
     assert several == "a node has one kind, and this one has python and fetch"
     (none,) = one()
-    assert none.startswith("the node has no kind (there are: approve, assert, batch, branch, condition, ")
+    assert none.startswith("the node has no kind (there are: approve, assert, batch, branch, cache_get, ")
 
 
 def test_an_unknown_kind_is_told_with_what_was_perhaps_meant() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from IPython.utils.capture import capture_output
 
 import ironflow_nb as iron
 from ironflow_nb.notebook.step_magic import complete_options
+from tests.conftest import PARSE
 from tests.notebook.shells import Shell
 
 
@@ -123,7 +125,8 @@ def test_a_syntax_error_shows_its_line(ready: Shell) -> None:
 
 
 @pytest.mark.parametrize("body", ["x = = 1", "def f(:\n    pass", "x = 'abc", "print 3", "if True:\nx = 1"])
-def test_a_syntax_error_is_shown_as_that_of_any_cell(ready: Shell, body: str) -> None:
+def test_a_syntax_error_is_shown_as_that_of_any_cell(ready: Shell, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ast, "parse", PARSE)  # without the frame of the tests' own
     plain = ready.run(f"# %%step bad\n{body}")
     shown = ready.run(f"%%step bad\n{body}")
     assert isinstance(shown.error, SyntaxError)

@@ -244,7 +244,7 @@ def test_a_worker_needs_a_key_that_allows_it(service: Service) -> None:
     remote = RemoteService(service.folder)
     try:
         remote.begin("--no-work", "--require-key", files=("job.py",))
-        developer, worker = (remote.key(role, role)["Authorization"] for role in ("developer", "worker"))
+        developer, worker = (remote.key(f"a-{role}", role)["Authorization"] for role in ("developer", "worker"))
         for key in ("", developer.partition(" ")[2]):
             number = remote.begin_work(IRONFLOW_API_KEY=key)
             assert remote.workers[number].wait(LIMIT_S) == 1

@@ -74,7 +74,7 @@ def test_a_taken_port_and_a_name_of_two_files_are_told(service: Service) -> None
     (service.folder / "other.py").write_text("from ironflow_nb import flow\n\n@flow\ndef squares():\n    pass\n")
     exit_code, said = refused(service, "job.py", "other.py", "--port", "0")
     assert exit_code == 1
-    assert "job.py and by other.py" in said
+    assert f"{service.folder / 'job.py'} and by {service.folder / 'other.py'}" in said
 
 
 @pytest.mark.slow
