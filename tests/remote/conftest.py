@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import JOB, Service, service  # noqa: F401 -- a fixture
+from tests.server.conftest import JOB, Service
 from tests.waits.conftest import LIMIT_S, until
 
 MORE = """

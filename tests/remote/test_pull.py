@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from tests.remote.conftest import RemoteService
-from tests.server.conftest import Service
 from tests.server.test_runs_over_http import code
 from tests.waits.conftest import LIMIT_S, until
 
@@ -240,8 +240,8 @@ def test_a_message_that_is_none_is_refused(worked: RemoteService, path: str, con
     assert code(found) == (422, "input_invalid")
 
 
-def test_a_worker_needs_a_key_that_allows_it(service: Service) -> None:
-    remote = RemoteService(service.folder)
+def test_a_worker_needs_a_key_that_allows_it(tmp_path: Path) -> None:
+    remote = RemoteService(tmp_path)
     try:
         remote.begin("--no-work", "--require-key", files=("job.py",))
         developer, worker = (remote.key(f"a-{role}", role)["Authorization"] for role in ("developer", "worker"))
