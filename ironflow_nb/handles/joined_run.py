@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.errors import InputInvalid, NothingToDo, ResultTimeout, RunFinished
 from ironflow_nb.execution import Engine, ReadingEnded, can_read_line, read_line, say
 from ironflow_nb.handles.open_questions import OpenQuestion, answer_typed, questions_of_family
@@ -37,6 +38,12 @@ def _open_questions(engine: Engine, run: Run[Any]) -> list[OpenQuestion]:
         return questions_of_family(engine, reader, run.id)
 
 
+def _prompt(asked: OpenQuestion) -> str:
+    """Return the question, a preview of its payload, and what fits."""
+    question, _, hint = (asked.question.prompt or "").rpartition("\n")
+    return "\n".join([question, *([] if asked.payload is None else [plain(asked.payload)]), hint])
+
+
 def _is_answered(engine: Engine, asked: OpenQuestion) -> bool:
     """Ask until there is an answer, from here or elsewhere; return False if the person has none yet."""
     trouble, row = "", asked.row
@@ -47,7 +54,7 @@ def _is_answered(engine: Engine, asked: OpenQuestion) -> bool:
 
     while True:
         try:
-            line = read_line(f"{trouble}{asked.question.prompt} (an empty line: later): ", is_over)
+            line = read_line(f"{trouble}{_prompt(asked)} (an empty line: later): ", is_over)
         except ReadingEnded:
             return True
         except EOFError:  # stdin is at its end

@@ -17,7 +17,7 @@ from ironflow_nb.journal.ports import Addition
 from ironflow_nb.journal.schema import RUNS, statements
 from ironflow_nb.journal.table import json_list
 
-ROWS_AT_ONCE: Final = 400
+ROWS_AT_ONCE: Final = 250
 """The rows of a table that one commit deletes: a few milliseconds in which nobody else writes."""
 DELETION: Final = "deletion"
 """The kind of an item in the queue of work: the rows of a deleted run are still there."""
