@@ -15,6 +15,7 @@ import pytest
 from tests.browser.frontend_tools import installed
 from tests.browser.lab import QUIET, browser_program, served, wait_for, write_notebook
 from tests.browser.test_jupyterlab import THEMES, run_all_cells, shoot
+from tests.conftest import FULL_PROOF
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("anywidget", reason="the card is a widget")
@@ -100,6 +101,7 @@ def faults(page: Any, card: Any) -> list[str]:
     ]
 
 
+@pytest.mark.skipif(not FULL_PROOF, reason="it waits longer than a slow machine allows; IRONFLOW_PROOF=full runs it")
 def test_what_was_left_is_seen_edited_continued_and_answered(page: Any, tmp_path: Path) -> None:
     loaded, edited, inbox = (cell(page, n).locator(".ironflow-card") for n in (0, 2, 3))
     loaded.locator(".ironflow-run").first.wait_for()
@@ -108,7 +110,7 @@ def test_what_was_left_is_seen_edited_continued_and_answered(page: Any, tmp_path
     assert "1 finished step is safe" in failed.inner_text()
     failed.get_by_role("button", name="Inspect").click()
     failed.locator(".ironflow-inspected svg").wait_for()
-    assert "convert[0] failed" in failed.inner_text()
+    failed.get_by_text("convert[0] failed").first.wait_for()
     assert faults(page, loaded) == []
     shoot(page, f"loaded-{page.theme}")
     failed.get_by_role("button", name="Inspect").click()
@@ -148,8 +150,12 @@ def test_what_was_left_is_seen_edited_continued_and_answered(page: Any, tmp_path
     saved = tmp_path / "flow.ipynb"
     wait_for(lambda: "finished steps are safe" in saved.read_text())
     journal = "import ironflow_nb as iron; r = iron.runs('asks')['run_id'][0]; print(iron.get_run(r).result())"
-    done = subprocess.run(
-        [sys.executable, "-c", journal], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
-    assert "ann  10" in done.stdout
+
+    def shown() -> str:  # the answer is written when the card says so, and then the kernel continues the run
+        done = subprocess.run(
+            [sys.executable, "-c", journal], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )  # fmt: skip
+        return done.stdout
+
+    wait_for(lambda: "ann  10" in shown())
