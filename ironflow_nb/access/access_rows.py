@@ -115,8 +115,10 @@ class AccessReader:
 
     def audit(self, who: str | None, since: int | None, limit: int) -> Iterator[AuditEntry]:
         """Yield the newest entries, newest first: those of one, or since an instant."""
-        where = "WHERE (?1 IS NULL OR who = ?1) AND (?2 IS NULL OR at >= ?2) ORDER BY entry_id DESC LIMIT ?3"
-        return AUDIT.find(self._connection, where, (who, since, limit))
+        asked = {"who = ?": who, "at >= ?": since}
+        given = {condition: value for condition, value in asked.items() if value is not None}
+        where = " AND ".join(given) or "1 = 1"
+        return AUDIT.find(self._connection, f"WHERE {where} ORDER BY entry_id DESC LIMIT ?", (*given.values(), limit))
 
 
 def access_of(reader: Reader) -> AccessReader:
