@@ -65,6 +65,8 @@ class PostgresJournal(DatabaseJournal):
     ahead = 0
     """By how many microseconds the clock of the server is ahead of `now`."""
 
+    _reader = PostgresReader
+
     def __init__(self, url: str, *, read_only: bool = False, now: Callable[[], int] | None = None) -> None:
         """Take the URL; the server is asked at the first use. `now` returns the instant here (microseconds UTC).
 
@@ -193,9 +195,6 @@ class PostgresJournal(DatabaseJournal):
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def _reader(self, connection: Any) -> SqliteReader:
-        return PostgresReader(connection, self.files)
-
     @contextmanager
     def current(self) -> Iterator[Reader]:
         """See the port."""
@@ -212,7 +211,7 @@ class PostgresJournal(DatabaseJournal):
             return
         with self._lent() as connection:
             connection.execute("BEGIN")
-            yield self._reader(connection)
+            yield self._reader(connection, self.files)  # type: ignore[arg-type] # it answers as one of sqlite3 does
 
     def exists(self) -> bool:
         """See the port."""

@@ -45,6 +45,7 @@ class DatabaseJournal(ABC):
     """The size of all values that were written to the database."""
     _guard: AbstractContextManager[object]
     """Entered around every use of the connection."""
+    _reader: type[SqliteReader] = SqliteReader
 
     @abstractmethod
     def _writer(self) -> sqlite3.Connection:
@@ -53,10 +54,6 @@ class DatabaseJournal(ABC):
     def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         """Return the connection that writes, ready for a commit of that durability."""
         return self._writer()
-
-    def _reader(self, connection: sqlite3.Connection) -> SqliteReader:
-        """Return reads through the connection."""
-        return SqliteReader(connection, self.files)
 
     def _refuse_lost(self) -> None:  # noqa: B027 -- a database in memory is never lost
         """Raise an error if the file is not the one that was opened."""
@@ -83,7 +80,7 @@ class DatabaseJournal(ABC):
             connection = self._writing(durability)
 
             def answered() -> Sequence[RunCommit]:
-                commits = act(self._reader(connection))
+                commits = act(self._reader(connection, self.files))
                 self._write_files(commits)
                 return commits
 
@@ -134,7 +131,7 @@ class DatabaseJournal(ABC):
                     return earlier
                 self._kept_files([commit])
                 if check is not None:
-                    check(self._reader(connection))
+                    check(self._reader(connection, self.files))
                 write_commit(connection, commit)
                 connection.execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
@@ -145,7 +142,7 @@ class DatabaseJournal(ABC):
         with self._guard:
             connection = self._writing()
             with transaction(connection):
-                reader = self._reader(connection)
+                reader = self._reader(connection, self.files)
                 found = reader.cached(wanted.identity, wanted.code)
                 if found is not None and is_taken(found, reader.leases()):
                     return found
@@ -159,7 +156,7 @@ class DatabaseJournal(ABC):
         with self._guard:
             connection = self._writing(Durability.PROCESS)
             with transaction(connection):
-                sqlite_lanes.change_lanes(connection, act(self._reader(connection)))
+                sqlite_lanes.change_lanes(connection, act(self._reader(connection, self.files)))
                 if lease is not None:
                     connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
 
@@ -187,7 +184,7 @@ class DatabaseJournal(ABC):
             connection = self._writer()
             connection.execute("BEGIN")  # all reads inside are of one moment, whatever other processes commit
             try:
-                yield self._reader(connection)
+                yield self._reader(connection, self.files)
             finally:
                 roll_back(connection)
 
