@@ -63,6 +63,20 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def own_definitions() -> Iterator[None]:
+    """Let what a test defines be unknown to the tests after it."""
+    definitions, steps = dict(REGISTRY._definitions), dict(REGISTRY._steps)
+    registered = {purpose: dict(known) for purpose, known in REGISTRY.registered.items()}
+    yield
+    for known, before in [(REGISTRY._definitions, definitions), (REGISTRY._steps, steps)]:
+        known.clear()  # type: ignore[attr-defined]
+        known.update(before)  # type: ignore[attr-defined]
+    for purpose, others in REGISTRY.registered.items():
+        others.clear()
+        others.update(registered.get(purpose, {}))
+
+
+@pytest.fixture(autouse=True)
 def ended_bodies() -> Iterator[None]:
     """Let bodies that a test has abandoned end with it, log that in no later test, and give the streams back."""
     yield

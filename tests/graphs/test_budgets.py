@@ -22,6 +22,7 @@ from tests.graphs.evaluations import value_of
 from tests.graphs.playing import graph_of
 
 STEPS_TOLD = f"more than {MOST_STEPS:,} steps; .* raise the environment variable {STEPS}"
+PATTERN_TOLD = "a pattern searches at most 1000000|the pattern did not finish"  # on a slow machine, time comes first
 SIZE_TOLD = f"more than {MOST_SIZE:,} characters and values in all; .* raise the environment variable {SIZE}"
 
 CONTEXT: dict[str, Any] = {
@@ -72,7 +73,7 @@ TOO_LONG = [
 
 @pytest.mark.parametrize("text", TOO_LARGE, ids=range(len(TOO_LARGE)))
 def test_what_makes_too_much_of_little_is_stopped(text: str) -> None:
-    with pytest.raises(EvaluationError, match=f"{SIZE_TOLD}|{STEPS_TOLD}|a pattern searches at most 1000000"):
+    with pytest.raises(EvaluationError, match=f"{SIZE_TOLD}|{STEPS_TOLD}|{PATTERN_TOLD}"):
         value_of(text, CONTEXT)
 
 

@@ -46,7 +46,7 @@ def test_what_can_not_be_shown_costs_no_answer(served: Service) -> None:
 
 def test_an_accepted_run_is_shown_where_the_answer_says(served: Service) -> None:
     found = served.client.post("/runs", json={"flow": "squares", "input": {"n": 2}})
-    assert found.status_code == 202
+    assert found.status_code in {200, 202}  # the run may have ended when the answer is made
     served.until_status(found.json()["run_id"], "completed")
     shown = served.client.get(found.headers["location"]).json()
     assert (shown["name"], shown["result"], shown["arguments"]) == ("squares", [0, 1], "n=2")
