@@ -60,6 +60,7 @@ class WriteAheadLog:
 
     def write_back(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Write the log into the journal, as far as no reader needs it. The rest waits for the next time."""
+        _sync(self.name)  # SQLite does so first; most of it is done before the lock, so that others wait for less
         connection.execute("BEGIN IMMEDIATE")  # the write lock: nobody starts the log anew meanwhile
         try:
             self._is_read = not _is_written_back(self._path)
@@ -102,6 +103,16 @@ class WriteAheadLog:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}{ending}")
+
+
+def _sync(name: str) -> None:
+    # To close the log gives no lock back: SQLite locks the journal and the shared memory.
+    with suppress(OSError):
+        log = os.open(name, os.O_RDONLY)
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)
 
 
 def _is_written_back(path: Path) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
@@ -34,3 +39,23 @@ def test_the_log_of_synced_commits_is_soon_used_again(tmp_path: Path) -> None:
 
 def test_the_log_of_other_commits_is_written_back_seldom(tmp_path: Path) -> None:
     assert 8 * MEGABYTE < length_of_log(tmp_path / "journal.db", "process") < LOG_LIMIT
+
+
+def test_others_write_while_the_log_is_synced_before_it_is_written_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    n_free, sync = 0, os.fsync
+
+    def fsync(file: int) -> None:
+        nonlocal n_free
+        with closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            n_free += 1
+        sync(file)
+
+    with iron.open(path, durability="process"):
+        work(10)
+        monkeypatch.setattr(os, "fsync", fsync)
+        work(700)
+    assert n_free == 1
