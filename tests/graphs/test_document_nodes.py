@@ -13,7 +13,7 @@ import pypdf
 import pytest
 
 from ironflow_nb.errors import NodeFailed, NotGranted
-from ironflow_nb.graphs.nodes import documents
+from ironflow_nb.graphs.nodes import archives
 from ironflow_nb.graphs.nodes.documents import DOCUMENT
 from tests.graphs.asking import perform
 
@@ -138,7 +138,7 @@ def test_a_document_with_entities_or_too_much_in_it_is_harmless(data: Path, monk
     (data / "b.docx").write_bytes(new.getvalue())
     with suppress(NodeFailed):
         assert "darjeeling" not in str(read("data/b.docx"))
-    monkeypatch.setattr(documents, "_MOST_UNPACKED", 1000)
+    monkeypatch.setattr(archives, "_PACKAGE_BYTES", 1000)
     with pytest.raises(NodeFailed, match="bytes unpacked; at most 1,000 are read"):
         read("data/a.docx")
 

@@ -14,7 +14,7 @@ import pytest
 
 from ironflow_nb.errors import NodeFailed, NotGranted
 from ironflow_nb.graphs.compiler.schema_check import problems
-from ironflow_nb.graphs.nodes import spreadsheets
+from ironflow_nb.graphs.nodes import archives, spreadsheets
 from ironflow_nb.graphs.nodes.spreadsheets import XLSX
 from tests.graphs.asking import perform
 
@@ -159,7 +159,7 @@ def test_a_cell_at_the_end_of_the_world_ends(data: Path, monkeypatch: pytest.Mon
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused_before(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(data, "xl/worksheets/sheet1.xml", SHEET.format(" " * 1_000_000).encode())
-    monkeypatch.setattr(spreadsheets, "_MOST_UNPACKED", 500_000)
+    monkeypatch.setattr(archives, "_PACKAGE_BYTES", 500_000)
     with pytest.raises(NodeFailed, match="bytes unpacked; at most 500,000 are read"):
         xlsx(read="data/a.xlsx")
 

@@ -29,11 +29,31 @@ MAX_BYTES: Final = 500_000_000
 _DIRECTORY_BYTES: Final = 16_000_000
 """The largest piece of an archive that is read at once: the table of its entries."""
 
+_PACKAGE_BYTES: Final = 300_000_000
+"""The most bytes that a document of Office has when it is unpacked."""
+
 _FIRST_YEAR, _LAST_YEAR = 1980, 2107
 """The years that an archive knows."""
 
 _PATH: Final = {"type": "string", "minLength": 1}
 _OF_WINDOWS: Final = re.compile(r'[<>:"|?*\x01-\x1f]|[. ]$')
+
+
+def require_bounded_package(file: IO[bytes], kind: str) -> None:
+    """Refuse a document of Office that is no archive, or too large when it is unpacked; the file is at its start then.
+
+    Raises:
+        ValueError: with what is wrong; `kind` says what it should be.
+    """
+    file.seek(0)
+    try:
+        with ZipFile(file) as archive:
+            n_bytes = sum(info.file_size for info in archive.filelist)  # a member yields no more than the table says
+    except (BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"it is no {kind}: {error}") from None
+    if n_bytes > _PACKAGE_BYTES:
+        raise ValueError(f"it has {n_bytes:,} bytes unpacked; at most {_PACKAGE_BYTES:,} are read")
+    file.seek(0)
 
 
 class _Limits:

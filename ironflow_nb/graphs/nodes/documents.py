@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
-from typing import IO, TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile, ZipFile
+from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
 
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, missing_extra, options_schema
 from ironflow_nb.graphs.language.data import coerce_deep, describe
 from ironflow_nb.graphs.language.templates import OPENING
+from ironflow_nb.graphs.nodes.archives import require_bounded_package
 from ironflow_nb.graphs.nodes.files import NodeFiles
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
 
 MAX_BYTES: Final = 50_000_000
-_MOST_UNPACKED: Final = 300_000_000
 _MOST_CHARACTERS: Final = 50_000_000
 _MOST_PAGES: Final = 10_000
 
@@ -99,7 +99,7 @@ def _read_word(content: bytes, _form: str) -> dict[str, Any]:
     from docx.table import Table
 
     file, bounded = io.BytesIO(content), _Bounded()
-    _require_bounded(file)
+    require_bounded_package(file, "document of Word (docx)")
     try:
         document = Document(file)
         blocks: list[dict[str, Any]] = []
@@ -119,17 +119,6 @@ def _read_word(content: bytes, _form: str) -> dict[str, Any]:
         raise ValueError(f"it is no document of Word (docx): {error}") from None
     lines = (each["text"] if "text" in each else "\n".join("\t".join(row) for row in each["table"]) for each in blocks)
     return {"text": "\n".join(lines), "blocks": blocks, "metadata": metadata}
-
-
-def _require_bounded(file: IO[bytes]) -> None:
-    try:
-        with ZipFile(file) as archive:
-            n_bytes = sum(info.file_size for info in archive.filelist)
-    except (BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"it is no document of Word (docx): {error}") from None
-    if n_bytes > _MOST_UNPACKED:
-        raise ValueError(f"it has {n_bytes:,} bytes unpacked; at most {_MOST_UNPACKED:,} are read")
-    file.seek(0)
 
 
 def _read_subtitles(content: bytes, form: str) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import IO, Any, Final
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, missing_extra, options_schema
 from ironflow_nb.graphs.language.data import coerce, describe, write_json
 from ironflow_nb.graphs.language.templates import OPENING
+from ironflow_nb.graphs.nodes.archives import require_bounded_package
 from ironflow_nb.graphs.nodes.files import NodeFiles
 from ironflow_nb.graphs.nodes.folders import chunks_of
 
@@ -19,7 +20,6 @@ MAX_ROWS: Final = 100_000
 _MOST_BYTES: Final = 50_000_000
 """The largest workbook that is read."""
 
-_MOST_UNPACKED: Final = 300_000_000
 _MOST_CELLS: Final = 20_000_000
 """The most cells that are looked at: a workbook can have a single one at the end of a million empty rows."""
 
@@ -54,7 +54,7 @@ def _read(options: Options, context: NodeContext) -> dict[str, Any]:
 def _tables(file: IO[bytes], options: Options) -> dict[str, Any]:
     import openpyxl
 
-    _require_bounded(file)
+    _require_size(file)
     try:
         # With links kept, other workbooks would be looked at.
         book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
@@ -73,20 +73,11 @@ def _tables(file: IO[bytes], options: Options) -> dict[str, Any]:
     return {"rows": rows, "n_rows": len(rows), "sheet": chosen, "sheet_names": names}
 
 
-def _require_bounded(file: IO[bytes]) -> None:
+def _require_size(file: IO[bytes]) -> None:
     size = file.seek(0, io.SEEK_END)
     if size > _MOST_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {_MOST_BYTES:,} are read")
-    file.seek(0)
-    try:
-        with ZipFile(file) as archive:
-            # A member yields no more bytes than the table says.
-            n_bytes = sum(info.file_size for info in archive.filelist)
-    except (BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"it is no workbook of Excel (xlsx): {error}") from None
-    if n_bytes > _MOST_UNPACKED:
-        raise ValueError(f"it has {n_bytes:,} bytes unpacked; at most {_MOST_UNPACKED:,} are read")
-    file.seek(0)
+    require_bounded_package(file, "workbook of Excel (xlsx)")
 
 
 def _rows(sheet: Any, options: Options, left: list[int]) -> list[Any]:
