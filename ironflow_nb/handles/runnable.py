@@ -146,7 +146,9 @@ class Runnable(Startable):
         engine = REGISTRY.engine()
         request, body = self.request(args, kwargs)
         if is_async(body):
-            return self._run_async(engine, request, body)
+            call = self.begin_call(engine, request, body)
+            call.__qualname__ = request.name  # type: ignore[attr-defined]  # Python names it when nobody awaits it
+            return call
         value = run_here(engine, request, body)
         return self._wait_elsewhere(engine, request, body, value) if isinstance(value, RunRow) else value
 
@@ -204,7 +206,8 @@ class Runnable(Startable):
             if not isinstance(value, RunRow):
                 return value
 
-    async def _run_async(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
+    async def begin_call(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
+        """Run an async call on the loop of the caller, and return its value."""
         value = await await_here(engine, request, body)
         return await _handle(engine, value.run_id) if isinstance(value, RunRow) else value
 

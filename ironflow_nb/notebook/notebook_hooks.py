@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -12,6 +14,7 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import INTERRUPTS, REGISTRY, SCOPE, Engine, SystemThreads, logger, watch_what_is_due
 from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.sweep import Sweep
 from ironflow_nb.notebook.live_pictures import CellPicture, can_show_card, can_update, show_run
 from ironflow_nb.notebook.live_sweeps import show_sweep
@@ -68,6 +71,7 @@ class NotebookHooks:
         formatter.for_type_by_name(*INBOX, self._show_inbox)
         formatter.for_type_by_name(*DASHBOARD, self._show_dashboard)
         formatter.for_type_by_name(*SLIDER, self._show_slider)
+        self._shell.display_formatter.formatters["text/plain"].for_type(CoroutineType, _print_coroutine)
 
     def detach(self) -> None:
         """Unhook."""
@@ -77,6 +81,7 @@ class NotebookHooks:
         self._shell.display_formatter.ipython_display_formatter.pop(Sweep, None)
         for name in (DECIDER, INBOX, DASHBOARD, SLIDER):
             self._shell.display_formatter.ipython_display_formatter.pop(".".join(name), None)
+        self._shell.display_formatter.formatters["text/plain"].pop(CoroutineType, None)
         for watched in self._watched:
             watched.settle()
         for card in self._journal_cards.values():
@@ -227,3 +232,11 @@ def is_in_cell() -> bool:
             return False
         frame = frame.f_back
     return True
+
+
+def _print_coroutine(coroutine: Any, printer: Any, _: object) -> None:
+    """Print a call of an async flow that nobody awaits with what to do; any other coroutine as Python does."""
+    name = coroutine.__qualname__
+    is_ours = coroutine.cr_code is Runnable.begin_call.__code__
+    told = f"{name} is async, and this call has not begun: await {name}(...), or {name}.start(...)"
+    printer.text(told if is_ours and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED else repr(coroutine))

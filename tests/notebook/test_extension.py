@@ -184,3 +184,13 @@ def test_equal_calls_in_one_cell_are_several_runs(shell: Shell) -> None:
     shell.fine(FLOW)
     ids = shell.fine("[main.start(1).wait().id for _ in range(3)]").value
     assert all(one != other for one, other in itertools.combinations(ids, 2))
+
+
+def test_a_call_of_an_async_flow_that_nobody_awaits_says_so(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    shell.fine("import ironflow_nb as iron\n@iron.flow\nasync def later(n): return n\nasync def other(): ...")
+    told = "later is async, and this call has not begun: await later(...), or later.start(...)"
+    assert told in shell.fine("call = later(2)\ncall").text
+    assert shell.fine("print(await call)").text == "2\n"
+    assert "<coroutine object other at" in shell.fine("made = other()\nmade").text
+    shell.fine("await made")
