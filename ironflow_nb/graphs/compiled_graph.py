@@ -51,11 +51,15 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Switch(msgspec.Struct, frozen=True):
-    """Runs the block whose case equals the value, compared as text."""
+    """Runs the block whose case equals the value, compared as text.
+
+    A case is called by its first value; `others` has the further ones, each with that name.
+    """
 
     value: Template
     cases: tuple[tuple[str, Block], ...]
     default: Block
+    others: Mapping[str, str] = {}
 
 
 class ParallelBranch(msgspec.Struct, frozen=True):

@@ -106,9 +106,12 @@ class _DiagramBuilder:
                 self._add(node, NodeKind.CONDITION, _short_label(test), edges_in, nesting)
                 yes = self.block(then, [(node.id, "then", False)], nested)
                 return [*yes, *self.block(otherwise, [(node.id, "else", False)], nested)]
-            case Switch(value=value, cases=cases, default=default):
+            case Switch(value=value, cases=cases, default=default, others=others):
                 self._add(node, NodeKind.CONDITION, _short_label(value), edges_in, nesting)
-                ways = [*cases, ("default", default)]
+                named = [
+                    (", ".join([name, *(each for each, of in others.items() if of == name)]), do) for name, do in cases
+                ]
+                ways = [*named, ("default", default)]
                 return [edge for name, each in ways for edge in self.block(each, [(node.id, name, False)], nested)]
             case ParallelBlocks(branches=branches):
                 self._add(node, NodeKind.FORK, "", edges_in, nesting)

@@ -153,7 +153,7 @@ def _work_keys(node: NodeData) -> dict[str, Any]:
 
 
 def _without_do(branch: Any) -> Any:
-    return {key: value for key, value in branch.items() if key != "do"} if isinstance(branch, Mapping) else branch
+    return {key: value for key, value in branch.items() if key != "do"} if isinstance(branch, Mapping) else None
 
 
 def _changed_paths(before: Any, now: Any, path: DataPath) -> Iterator[DataPath]:

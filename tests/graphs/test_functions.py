@@ -55,6 +55,16 @@ GOOD = [
     ("range(`1`, `4`)", [1, 2, 3]),
     ("range(`4`, `0`, `-2`)", [4, 2]),
     ("range(`3`, `1`)", []),
+    ("round(`2.6`)", 3),
+    ("round(`1.2345`, `2`)", 1.23),
+    ("round(`1234`, `-2`)", 1200),
+    ("truthy(`0`)", True),
+    ("truthy(`{}`)", False),
+    ("unique(`[1, 1.0, \"1\", true, [1], [1.0]]`)", [1, "1", True, [1]]),
+    ("unique(`[{\"k\": 1, \"n\": 2}, {\"k\": 1}]`, 'k')", [{"k": 1, "n": 2}]),
+    ("rename(`{\"k\": 1, \"n\": 2}`, `{\"k\": \"n\", \"n\": \"k\"}`)", {"n": 1, "k": 2}),
+    ("rename(`[{\"k\": 1}, {\"n\": 2}]`, `{\"k\": \"key\"}`)", [{"key": 1}, {"n": 2}]),
+    ("rename(`[]`, `{\"k\": \"key\"}`)", []),
 ]  # fmt: skip
 
 BAD = [
@@ -98,6 +108,16 @@ BAD = [
     ("range(`true`)", "the stop must be a whole number, not a boolean"),
     (f"range(`{MOST_ITEMS + 1}`)", f"more than {MOST_ITEMS}"),
     ("range(`1" + "0" * 40 + "`)", f"more than {MOST_ITEMS}"),
+    ("round('1.5')", "its first argument must be a number, not a text of 3 characters"),
+    ("round(`true`)", "its first argument must be a number, not a boolean"),
+    ("round(`1.5`, `1.5`)", "digits must be a whole number, not a number"),
+    ("unique('a')", "its first argument must be a list, not a text"),
+    ("unique(`[{\"k\": 1}]`, 'x')", "item 0 of the list is an object with k, without the field"),
+    ("unique(`[{\"k\": 1}]`, `1`)", "the field must be a text, not a number"),
+    ("rename(`[{\"k\": 1}]`, `{\"x\": \"y\"}`)", "there is no field 'x'"),
+    ("rename(`{\"k\": 1, \"n\": 2}`, `{\"k\": \"n\"}`)", "two fields would have one name"),
+    ("rename(`{}`, `{\"k\": 1}`)", "the names must be an object of texts"),
+    ("rename(`[1]`, `{\"k\": \"n\"}`)", "item 0 of the list is a number, and not an object"),
     ("sum(`[1e308, 1e308]`)", "not a number of JSON"),
     ("to_number('nan')", "not a number of JSON"),
     ("sum(`[\"a\"]`)", "it takes array-number, not a text of 1 characters"),
@@ -123,7 +143,7 @@ def test_every_function_stands_in_both_tables() -> None:
     good, bad = set().union(*called[: len(GOOD)]), set().union(*called[len(GOOD) :])
     assert EXTRA_FUNCTIONS.keys() <= good
     # These take anything.
-    assert EXTRA_FUNCTIONS.keys() - bad == {"now", "uuid", "default", "coalesce"}
+    assert EXTRA_FUNCTIONS.keys() - bad == {"now", "uuid", "default", "coalesce", "truthy"}
 
 
 @pytest.mark.parametrize("name", sorted(EXTRA_FUNCTIONS))

@@ -235,9 +235,17 @@ def test_a_body_without_a_content_type_is_bytes(server: Server) -> None:
     assert ask(server.answers("/b", replying(200, b"{}")))["body"] == b"{}"
 
 
-@pytest.mark.parametrize(("parse", "body"), [("json", {"a": 1}), ("text", '{"a": 1}'), ("bytes", b'{"a": 1}')])
+@pytest.mark.parametrize(
+    ("parse", "body"), [("json", {"a": 1}), ("text", '{"a": 1}'), ("bytes", b'{"a": 1}'), ("json_or_text", {"a": 1})]
+)
 def test_parse_says_what_the_body_becomes_whatever_its_type(server: Server, parse: str, body: Any) -> None:
     assert ask(server.answers("/b", replying(200, b'{"a": 1}', content_type="image/png")), parse=parse)["body"] == body
+
+
+@pytest.mark.parametrize(("sent", "body"), [(b"so it is", "so it is"), (b'{"a": ', '{"a": '), (b"", None), (b"7", 7)])
+def test_an_answer_that_may_be_json_or_a_text_is_what_it_can_be_read_as(server: Server, sent: bytes, body: Any) -> None:
+    url = server.answers("/b", replying(200, sent, content_type="text/plain"))
+    assert ask(url, parse="json_or_text")["body"] == body
 
 
 @pytest.mark.parametrize(

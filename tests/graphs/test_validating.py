@@ -92,7 +92,7 @@ def test_a_graph_needs_a_name_and_nodes() -> None:
 def test_a_node_is_a_mapping_with_an_id_and_one_kind() -> None:
     assert messages("a", None, {"python": "f"}, {"id": 3, "python": "f"}) == [
         "a node is a mapping with id: and its kind", "a node is a mapping with id: and its kind",
-        "id: is missing", "an id is a text of letters, digits and underscores",
+        "id: is missing", "an id is a text of letters, digits, underscores and dashes",
     ]  # fmt: skip
     (several,) = one(python="f", fetch="x")
     assert several == "a node has one kind, and this one has python and fetch"
@@ -120,7 +120,7 @@ def test_ids_are_names_and_unique_in_the_whole_graph() -> None:
         (message,) = messages(work(name))
         return message.partition("; ")[2]
 
-    assert wrong("a-b") == "'a-b' could be a_b"
+    assert wrong("a b") == "'a b' could be a_b"
     assert wrong("1x") == "'1x' could be node_1x"
     assert wrong("é") == "'é' could be node"
     for name in ("input", "env", "secrets", "error", "item", "index"):

@@ -33,7 +33,7 @@ ROUNDS = {"while": "{{ input.a }}", "max_rounds": 2}
         ({"switch": 1, "cases": {"x": []}, "defalt": []}, "a switch node has no 'defalt'; did you mean default?"),
         ({"branch": {}}, "it is empty"),
         ({"branch": ["x"]}, "must be a mapping, not a list"),
-        ({"branch": {"x": []}}, "must be a mapping, not a list"),
+        ({"branch": {"x": 3}}, "must be a list or a mapping, not a whole number"),
         ({"branch": {"x": {}}}, "do is missing"),
         ({"branch": {"x": {"do": [], "wen": True}}}, "'wen' is not known here; did you mean when?"),
         ({"branch": {"x": {"do": [], "when": []}}}, "must be true or false or an expression in {{ }}, not a list"),

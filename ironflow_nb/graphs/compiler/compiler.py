@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -31,9 +32,9 @@ from ironflow_nb.graphs.compiled_graph import (
 from ironflow_nb.graphs.compiler import json_schema
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, format_path, value_at
 from ironflow_nb.graphs.compiler.graph_auth import compiled_auth
-from ironflow_nb.graphs.compiler.graph_input import INPUT, GraphInput, declared_inputs
+from ironflow_nb.graphs.compiler.graph_input import INPUT, GraphInput, declared_inputs, written_out
 from ironflow_nb.graphs.compiler.graph_source import GraphSource
-from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes
+from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes, names_read
 from ironflow_nb.graphs.compiler.schema_check import has_expression, problems, suggestion
 from ironflow_nb.graphs.compiler.tasks import TaskCompiler
 from ironflow_nb.graphs.grants import GRANTS_SCHEMA as GRANTS
@@ -56,6 +57,9 @@ from ironflow_nb.graphs.secrets import variable_of
 
 S = TypeVar("S")
 
+_WHOLE: Final = frozenset(
+    {"multi_select_list", "multi_select_dict", "key_val_pair", "function_expression", "comparator", "arithmetic"}
+)
 _LENIENT: Final = frozenset({"or_expression", "and_expression", "not_expression", "expref", "literal"})
 
 
@@ -97,7 +101,7 @@ def _required_fields(tree: Tree) -> Iterator[tuple[str, str]]:
             if found is not None:
                 yield found
             pending.append(children[0])
-        elif kind in {"multi_select_list", "multi_select_dict", "key_val_pair", "function_expression", "comparator"}:
+        elif kind in _WHOLE:
             pending += () if _is_lenient(node, children) else children
         elif kind not in _LENIENT and children:
             pending.append(children[0])
@@ -154,12 +158,14 @@ class _GraphCompiler:
 
     def definition(self) -> CompiledGraph:
         data = self._data
-        self._check((), {"type": "object", "properties": dict(json_schema.TOP), "additionalProperties": False}, data)
+        declared = {INPUT: written_out(data[INPUT])} if INPUT in data else {}
+        top = {"type": "object", "properties": dict(json_schema.TOP), "additionalProperties": False}
+        self._check((), top, {**data, **declared})
         for key in ("graph", "nodes"):
             if data and key not in data:
                 self.findings.add((), f"{key}: is missing")
         self._check_secret_sources()
-        inputs = declared_inputs(data.get("input"), self.findings)
+        inputs = declared_inputs(declared.get(INPUT), self.findings)
         scope = self._top_scope(inputs)
         block = self.block(data.get("nodes"), ("nodes",), scope)
         output = None
@@ -232,18 +238,16 @@ class _GraphCompiler:
         if not isinstance(name, str):
             self.findings.add(
                 (*path, "id"),
-                "id: is missing" if "id" not in data else "an id is a text of letters, digits and underscores",
+                "id: is missing" if "id" not in data else "an id is a text of letters, digits, underscores and dashes",
             )
             return False
         self._check_id(name, (*path, "id"), scope)
         return True
 
     def _check_id(self, name: str, path: DataPath, scope: NameScope) -> None:
-        if not name.isidentifier() or not name.isascii():
-            self.findings.add(
-                path,
-                f"an id has letters, digits and underscores, no digit first; {name!r} could be {_similar_id(name)}",
-            )
+        if re.fullmatch(json_schema.NODE_ID, name) is None:
+            rule = "an id has letters, digits, underscores and dashes, no digit first"
+            self.findings.add(path, f"{rule}; {name!r} could be {_similar_id(name)}")
         elif name in RESERVED_NAMES or name in scope.names:
             self.findings.add(path, f"{name!r} has another meaning in expressions; choose another id")
         if name in self._paths:
@@ -260,15 +264,23 @@ class _GraphCompiler:
         for number, (node, path) in enumerate(zip(nodes, paths, strict=True)):
             wanted = node.get("depends_on")
             if not isinstance(wanted, list):
-                after.append((number - 1,) if number else ())
+                after.append(self._implied(node, number, numbers))
                 continue
             found = [self._dependency(name, numbers, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
             after.append(tuple(sorted({each for each in found if each is not None})))
         cycle = find_cycle(after)
         if cycle is None:
             return after
-        self.findings.add((*paths[cycle[0]], "depends_on"), _cycle_message([nodes[number] for number in cycle]))
+        message = _cycle_message([nodes[each] for each in cycle], is_parallel=self._data.get("parallel") is True)
+        self.findings.add((*paths[cycle[0]], "depends_on"), message)
         return None
+
+    def _implied(self, node: Mapping[str, Any], number: int, numbers: Mapping[str, int]) -> tuple[int, ...]:
+        """Return what a node without ``depends_on`` waits for: the node above, or the nodes that it reads."""
+        if self._data.get("parallel") is not True:
+            return (number - 1,) if number else ()
+        read = {numbers[name] for name in names_read(node, self._kinds) if name in numbers}
+        return tuple(sorted(read - {number}))
 
     def _dependency(self, name: Any, numbers: Mapping[str, int], path: DataPath) -> int | None:
         if not isinstance(name, str):
@@ -455,7 +467,7 @@ def _similar_id(name: str) -> str:
     return better if better.isidentifier() else f"node_{better}".rstrip("_")
 
 
-def _cycle_message(nodes: Sequence[Mapping[str, Any]]) -> str:
+def _cycle_message(nodes: Sequence[Mapping[str, Any]], *, is_parallel: bool) -> str:
     ids = [node["id"] for node in nodes]
     if len(ids) == 2:
         return f"{ids[0]} waits for itself"
@@ -463,4 +475,5 @@ def _cycle_message(nodes: Sequence[Mapping[str, Any]]) -> str:
     implicit = next((node["id"] for node in nodes if "depends_on" not in node), None)
     if implicit is None:
         return message
-    return f"{message} ({implicit} has no depends_on, so it waits for the node above it; depends_on: [] would not)"
+    what = "the nodes that it reads" if is_parallel else "the node above it; depends_on: [] would not"
+    return f"{message} ({implicit} has no depends_on, so it waits for {what})"

@@ -7,6 +7,7 @@ must give those that every run needs.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -16,10 +17,12 @@ import msgspec
 from ironflow_nb.errors import InputInvalid
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, format_path
-from ironflow_nb.graphs.compiler.json_schema import TYPES
-from ironflow_nb.graphs.language.data import as_data, closest, coerce_deep
+from ironflow_nb.graphs.compiler.json_schema import SHORT_TYPE, TYPES
+from ironflow_nb.graphs.language.data import as_data, closest, coerce_deep, read_json
 
 INPUT: Final = "input"
+
+_SHORT: Final = re.compile(SHORT_TYPE, re.DOTALL)
 
 _NOT_IN_SCHEMA: Final = frozenset({"default", "description"})
 
@@ -103,6 +106,28 @@ class GraphInput(msgspec.Struct, frozen=True):
         if name in self.defaults:
             text += f" = {msgspec.json.encode(self.defaults[name], enc_hook=repr).decode()[:40]}"
         return text
+
+
+def written_out(declared: Any) -> Any:
+    """Return the declarations with ``text?`` and ``integer = 3`` as mappings, all others as they are."""
+    if not isinstance(declared, Mapping):
+        return declared
+    return {name: _written_out(each) if isinstance(each, str) else each for name, each in declared.items()}
+
+
+def _written_out(text: str) -> Any:
+    found = _SHORT.fullmatch(text)
+    if found is None:
+        return text
+    kind, written = found["type"], found["default"]
+    if written is None:
+        return {"type": kind, "default": None}
+    try:
+        default = read_json(written)
+    except (ValueError, RecursionError):
+        default = written
+    is_text = TYPES.get(kind) == "string" and not isinstance(default, str)
+    return {"type": kind, "default": written if is_text else default}
 
 
 def declared_inputs(data: Any, findings: CompilerFindings) -> GraphInput:

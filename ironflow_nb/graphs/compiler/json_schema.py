@@ -36,11 +36,13 @@ WHEN: Final = {
 }
 
 NAME: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
+NODE_ID: Final = r"^[A-Za-z_][A-Za-z0-9_\-]*$"
 GRAPH_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
 DURATION: Final = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d|w)\s*)+$"
 
 PATTERN_TEXTS: Final = {
     NAME: "letters, digits and underscores, with no digit first",
+    NODE_ID: "letters, digits, underscores and dashes, with a letter or an underscore first",
     GRAPH_NAME: "letters, digits, underscores, dots and dashes, with a letter or an underscore first",
     DURATION: 'true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"',
     EXPRESSION["pattern"]: "an expression in {{ }}",
@@ -66,8 +68,8 @@ def _named(**properties: Any) -> dict[str, Any]:
 COMMON: Final[Mapping[str, Any]] = {
     "id": {
         "type": "string",
-        "pattern": NAME,
-        "description": "the id of the node in expressions; unique in the whole graph",
+        "pattern": NODE_ID,
+        "description": "the id of the node in expressions; unique in the whole graph; with dashes it is quoted there",
     },
     "description": {"type": "string", "description": "a text for people"},
     "depends_on": {
@@ -126,7 +128,7 @@ _TYPE: Final = {"type": "string", "enum": list(TYPES)}
 _SEVERAL: Final = {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1}]}
 _ITEMS: Final = {"type": "object", "additionalProperties": False, "properties": {"type": _SEVERAL}}
 
-INPUT: Final = {
+INPUT: Final[Mapping[str, Any]] = {
     "type": "object",
     "description": "the inputs by name; without it a call may give any values",
     "additionalProperties": {
@@ -149,7 +151,30 @@ INPUT: Final = {
     },
 }
 
+SHORT_TYPE: Final = r"\s*(?P<type>[a-z]+)\s*(\?|=\s*(?P<default>.*\S))\s*"
+"""Short forms of an input: ``text?`` may be left out, and is null then; ``integer = 3`` has a default."""
+
+_SHORT_FORM: Final = {
+    "type": "string",
+    "pattern": rf"^\s*({'|'.join(TYPES)})\s*(\?|=\s*.*\S)\s*$",
+    "description": "text? may be left out; integer = 3 has a default",
+}
+
 _DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"]}
+
+_VALUE: Final = {"type": ["string", "number", "boolean", "null"]}
+_CASE: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["is", "do"],
+    "properties": {
+        "is": {
+            "anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1}],
+            "description": "the value, or several of them",
+        },
+        "do": NODES,
+    },
+}
 
 CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
     "condition": {
@@ -159,14 +184,19 @@ CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "switch": {
         "switch": {"description": "an expression; its value is compared with the cases as text"},
-        "cases": {"type": "object", "additionalProperties": NODES, "minProperties": 1},
+        "cases": {
+            "anyOf": [
+                {"type": "object", "additionalProperties": NODES, "minProperties": 1},
+                {"type": "array", "items": _CASE, "minItems": 1},
+            ]
+        },
         "default": NODES,
     },
     "branch": {
         "branch": {
             "type": "object",
             "minProperties": 1,
-            "additionalProperties": _DO | {"properties": {"when": WHEN, "do": NODES}},
+            "additionalProperties": {"anyOf": [NODES, _DO | {"properties": {"when": WHEN, "do": NODES}}]},
         }
     },
     "loop": {
@@ -236,6 +266,10 @@ TOP: Final[Mapping[str, Any]] = {
         "maximum": 1000,
         "description": "nodes that run at once; 16 by default",
     },
+    "parallel": {
+        "type": "boolean",
+        "description": "a node without depends_on waits for the nodes that it reads, in place of the node above",
+    },
     "nodes": NODES,
     "output": {"description": "the result of a run; by default the output of the last node"},
 }
@@ -252,11 +286,13 @@ _SCHEMA_KEYS: Final = frozenset({"items", "additionalProperties"})
 
 def graph_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """Return the JSON schema of whole graphs with these kinds of nodes."""
+    declared = INPUT["additionalProperties"]["anyOf"]
+    inputs = {**INPUT, "additionalProperties": {"anyOf": [*declared, _SHORT_FORM]}}
     return {
         "$schema": DIALECT,
         "title": "ironflow_nb graph",
         "type": "object",
-        "properties": dict(TOP),
+        "properties": {**TOP, "input": inputs},
         "required": ["graph", "nodes"],
         "additionalProperties": False,
         "$defs": {"node": _node_schema(kinds)},

@@ -11,8 +11,10 @@ import msgspec
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath
 from ironflow_nb.graphs.compiler.graph_input import INPUT
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.language.data import closest
+from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.language.data import closest, field_text
 from ironflow_nb.graphs.language.expression import WHOLE_CONTEXT, Expression
+from ironflow_nb.graphs.language.templates import compile_template, expressions_of
 
 SECRETS = "secrets"
 ENVIRONMENT = "env"
@@ -125,6 +127,10 @@ class NameScope(msgspec.Struct, frozen=True):
         if name in _ELSEWHERE:
             return f"there is no {name!r} here: {_ELSEWHERE[name]}"
         seen = self._visible_names()
+        known = (each for _, numbers in self.blocks for each in numbers)
+        dashed = next((each for each in known if name in each.split("-")), None)
+        if dashed is not None:
+            return f'there is no {name!r} here; a name with dashes stands in quotes: "{dashed}"'
         meant = closest(name, seen)
         shown = ", ".join(seen[:MOST_SHOWN])
         return f"there is no {name!r} here" + (f"; did you mean {meant}?" if meant else f" (there are: {shown})")
@@ -169,7 +175,7 @@ class NestedNode(NamedTuple):
                 inside = self.enclosing[number:]
                 if any(each.after is None for each in inside):
                     return None
-                return "".join(f"{each.id}{each.after}." for each in inside) + self.id
+                return "".join(f"{field_text(each.id)}{each.after}." for each in inside) + field_text(self.id)
         return None
 
 
@@ -203,11 +209,56 @@ def _nested_nodes(nodes: Any, path: DataPath, enclosing: tuple[EnclosingNode, ..
 
 def node_lists(node: Mapping[str, Any]) -> Iterator[tuple[DataPath, Any, str | None]]:
     """Yield the node lists inside a node: keys, list, and what follows the node's id in an expression of the output."""
-    cases, branches = node.get("cases"), node.get("branch")
+    branches = node.get("branch")
     for key, after in (("then", ""), ("else", ""), ("default", ""), ("do", "[]"), ("on_error", None)):
         yield (key,), node.get(key), after
-    for name, nodes in cases.items() if isinstance(cases, Mapping) else ():
-        yield ("cases", name), nodes, ""
+    for keys, nodes, _ in case_lists(node.get("cases")):
+        yield ("cases", *keys), nodes, ""
     for name, branch in branches.items() if isinstance(branches, Mapping) else ():
-        nodes = branch.get("do") if isinstance(branch, Mapping) else None
-        yield ("branch", name, "do"), nodes, f".{name}" if name.isidentifier() else f'."{name}"'
+        keys = ("branch", name, "do") if isinstance(branch, Mapping) else ("branch", name)
+        yield keys, branch.get("do") if isinstance(branch, Mapping) else branch, f".{field_text(name)}"
+
+
+def case_lists(cases: Any) -> Iterator[tuple[DataPath, Any, tuple[Any, ...]]]:
+    """Yield the list of nodes of each case of a switch: its keys, the list, and the values that choose it."""
+    for name, nodes in cases.items() if isinstance(cases, Mapping) else ():
+        yield (name,), nodes, (str(name),)
+    for number, each in enumerate(cases if isinstance(cases, list) else ()):
+        if isinstance(each, Mapping):
+            values = each.get("is")
+            yield (number, "do"), each.get("do"), tuple(values) if isinstance(values, list) else (values,)
+
+
+_NESTED: Final = frozenset({"then", "else", "default", "do", "on_error", "cases", "branch"})
+
+
+def names_read(node: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Iterator[str]:
+    """Yield the names that the expressions of a node use, and of the nodes inside it."""
+    for key, value in node.items():
+        if key == "compensate" and isinstance(value, Mapping):
+            yield from names_read(value, kinds)
+        elif key in kinds and isinstance(options := kinds[key].options_of(value), Mapping):
+            verbatim = kinds[key].verbatim
+            yield from _names_in({name: each for name, each in options.items() if name not in verbatim})
+        elif key not in _NESTED:
+            yield from _names_in(value)
+    branches = node.get("branch")
+    for branch in branches.values() if isinstance(branches, Mapping) else ():
+        yield from _names_in(branch.get("when") if isinstance(branch, Mapping) else None)
+    for _, nodes, _ in node_lists(node):
+        for each in nodes if isinstance(nodes, list) else ():
+            if isinstance(each, Mapping):
+                yield from names_read(each, kinds)
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            for expression in expressions_of(compile_template(value, lambda _path, _error: None)):
+                yield from expression.names
+        case Mapping():
+            for each in value.values():
+                yield from _names_in(each)
+        case list():
+            for each in value:
+                yield from _names_in(each)

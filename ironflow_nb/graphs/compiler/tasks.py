@@ -25,9 +25,10 @@ from ironflow_nb.graphs.compiled_graph import (
 )
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key
-from ironflow_nb.graphs.compiler.name_scope import NameScope, NestedNodes
+from ironflow_nb.graphs.compiler.name_scope import NameScope, NestedNodes, case_lists
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import RESERVED_NAMES, Kind
+from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.language.expression import ExpressionSyntaxError
 from ironflow_nb.graphs.language.patterns import compile_pattern
 from ironflow_nb.graphs.language.templates import (
@@ -136,19 +137,26 @@ class TaskCompiler:
 
     def _switch(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> Switch:
         value = self.template(data["switch"], (*path, "switch"), scope.without_secrets("switch"))
-        cases = data.get("cases")
-        named = cases.items() if isinstance(cases, Mapping) else ()
-        blocks = tuple((str(name), self._block(each, (*path, "cases", name), scope)) for name, each in named)
-        return Switch(value, blocks, self._nested_block(data, path, "default", scope))
+        blocks: list[tuple[str, Block]] = []
+        others: dict[str, str] = {}
+        for keys, nodes, values in case_lists(data.get("cases")):
+            name, *more = [each if isinstance(each, str) else write_json(each) for each in values] or [""]
+            for twice in {name, *more} & {*others, *(known for known, _ in blocks)}:
+                self._findings.add((*path, "cases", *keys[:1]), f"the value {twice} has two cases")
+            others |= dict.fromkeys(more, name)
+            blocks.append((name, self._block(nodes, (*path, "cases", *keys), scope)))
+        return Switch(value, tuple(blocks), self._nested_block(data, path, "default", scope), others)
 
     def _branch(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> ParallelBlocks:
         branches = data["branch"]
         compiled = []
         for name, each in branches.items() if isinstance(branches, Mapping) else ():
+            inside, when = (*path, "branch", name), None
+            if isinstance(each, list):
+                compiled.append(ParallelBranch(str(name), None, self._block(each, inside, scope)))
+                continue
             if not isinstance(each, Mapping):
                 continue  # reported by the schema
-            inside = (*path, "branch", name)
-            when = None
             if "when" in each:
                 when = self.test(each["when"], (*inside, "when"), scope.without_secrets("when"))
             compiled.append(ParallelBranch(str(name), when, self._block(each.get("do"), (*inside, "do"), scope)))

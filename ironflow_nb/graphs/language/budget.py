@@ -158,7 +158,7 @@ _COMBINING: Final = frozenset({"zip", "concat", "merge"})
 
 _CONTAINING: Final = _COMBINING | {
     "coalesce", "default", "from_json", "group_by", "map", "max_by", "min_by", "not_null", "reverse", "sort", "sort_by",
-    "to_array", "values",
+    "rename", "to_array", "unique", "values",
 }  # fmt: skip
 """Functions whose result contains an argument itself, or parts of it."""
 
@@ -184,7 +184,7 @@ def paths_of(tree: Tree) -> tuple[FieldPath, ...]:
             is_containing = tree["value"] in _CONTAINING
             given = [child for child in children if child["type"] != "expref"] if is_containing else []
             return tuple(path for child in given for path in paths_of(child))
-        case "literal" | "comparator" | "not_expression" | "expref":
+        case "literal" | "comparator" | "arithmetic" | "not_expression" | "expref":
             return ()
         case _:
             return paths_of(children[0]) if children else ((),)

@@ -8,7 +8,7 @@ converted to a text, a number or a list where an expression reads it: see `coerc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from difflib import SequenceMatcher, get_close_matches
@@ -171,7 +171,9 @@ def is_true(value: Any) -> bool:
     value = coerce(value)
     if value is None or isinstance(value, bool):
         return value is True
-    raise ValueError(f"gives {describe(value)}, which is neither true nor false; compare it with something")
+    raise ValueError(
+        f"gives {describe(value)}, which is neither true nor false; compare it with something, or say truthy(...)"
+    )
 
 
 # -- as JSON -----------------------------------------------------------------------------------------------------
@@ -217,13 +219,18 @@ def text_encoder() -> msgspec.json.Encoder:
     return msgspec.json.Encoder(enc_hook=as_json, decimal_format="number")
 
 
+def field_text(name: str) -> str:
+    """Return the name of a field as an expression writes it: in quotes if it has other characters than a name."""
+    return name if name.isascii() and name.isidentifier() else f'"{name}"'
+
+
 def tree_text(tree: Tree) -> str:
     """Return the expression of a syntax tree as text, for messages; parts that are too long become ``...``."""
     children = [tree_text(child) for child in tree.get("children", ()) if isinstance(child, dict)]
     match tree["type"]:
         case "field":
             value: str = tree["value"]
-            return value if value.isidentifier() else f'"{value}"'
+            return field_text(value)
         case "subexpression":
             return ".".join(children)
         case "index_expression":
@@ -244,8 +251,28 @@ def tree_text(tree: Tree) -> str:
             return f"`{msgspec.json.encode(tree['value']).decode()}`"
         case "current" | "identity":
             return "@"
+        case "arithmetic":
+            return f" {tree['value']} ".join(children)
         case _:
             return "..."
+
+
+def comparable(value: Any) -> Hashable:
+    """Return a key that is equal for values that are equal as JSON: 1 is 1.0, and true is not 1.
+
+    Raises:
+        TypeError: the value has no JSON form that can be compared.
+    """
+    match value:
+        case bool():
+            return bool, value
+        case list():
+            return list, tuple(map(comparable, value))
+        case dict():
+            return dict, frozenset((key, comparable(each)) for key, each in value.items())
+        case _:
+            hash(value)
+            return value  # type: ignore[no-any-return]
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

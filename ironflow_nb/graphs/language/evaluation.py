@@ -18,7 +18,7 @@ from jmespath.visitor import TreeInterpreter
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
 from ironflow_nb.graphs.language.data import PLAIN, Tree, coerce, coerce_deep, describe, tree_text
 from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, Expression
-from ironflow_nb.graphs.language.functions import RecordedValues, call_function
+from ironflow_nb.graphs.language.functions import RecordedValues, calculate, call_function
 
 
 class MissingValue(LookupError):
@@ -236,6 +236,17 @@ class _StrictVisitor(TreeInterpreter, Budget):  # type: ignore[misc]
         if node["value"] not in self._EQUALITY_OPS and not _is_ordered(left, right):
             raise TypeError(f"{describe(left)} and {describe(right)} have no order")
         return compare(left, right)
+
+    def visit_arithmetic(self, node: Tree, value: Any) -> Any:
+        left, right = (self._visit_number(child, value, node["value"]) for child in node["children"])
+        return calculate(node["value"], left, right)
+
+    def _visit_number(self, tree: Tree, value: Any, operator: str) -> int | float:
+        found = coerce(self.visit(tree, value))
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            hint = "; concat() joins texts" if isinstance(found, str) and operator == "+" else ""
+            raise TypeError(f"{operator} takes numbers, and {tree_text(tree)} is {describe(found)}{hint}")
+        return found
 
     def visit_function_expression(self, node: Tree, value: Any) -> Any:
         name = node["value"]

@@ -1,7 +1,8 @@
 """JMESPath expressions: parsed strictly and compiled once, with the names that they use.
 
 The parser refuses texts that the library accepts without meaning: a missing comma, a literal between backquotes that
-is not JSON, an object with the same key twice, and a ``&`` where no function takes one. Each error has its offset.
+is not JSON, an object with the same key twice, and a ``&`` where no function takes one. Each error has its offset. It
+adds arithmetic and plain numbers (``price * 1.19``) where the library knows only errors.
 """
 
 from __future__ import annotations
@@ -61,7 +62,37 @@ def parse_expression(text: str) -> Tree:
     return parsed
 
 
+_OPERAND_ENDS: Final = frozenset(
+    {
+        "unquoted_identifier",
+        "quoted_identifier",
+        "literal",
+        "number",
+        "current",
+        "rparen",
+        "rbracket",
+        "rbrace",
+        "flatten",
+    }
+)
+"""After one of these tokens ``*`` multiplies and ``-`` subtracts; elsewhere they are a projection and a sign."""
+
+
 class _Lexer(Lexer):  # type: ignore[misc]
+    SIMPLE_TOKENS = Lexer.SIMPLE_TOKENS | {"+": "plus", "-": "minus", "/": "divide", "%": "modulo"}
+
+    def tokenize(self, expression: str) -> list[Tree]:
+        made: list[Tree] = []
+        for token in super().tokenize(expression):
+            is_behind_operand = bool(made) and made[-1]["type"] in _OPERAND_ENDS
+            if token["type"] == "star" and is_behind_operand:
+                made.append(token | {"type": "multiply"})
+            elif token["type"] == "number":
+                made.append(_number_token(token, made, expression))
+            else:
+                made.append(token)
+        return made
+
     def _consume_literal(self) -> Tree:
         start = self._position
         lexeme = self._consume_until("`").replace("\\`", "`")
@@ -73,9 +104,25 @@ class _Lexer(Lexer):  # type: ignore[misc]
         return {"type": "literal", "value": value, "start": start, "end": self._position}
 
 
+def _number_token(token: Tree, before: list[Tree], expression: str) -> Tree:
+    """Return the token of a whole number, with its sign, or of a number with a fraction; remove their parts."""
+    kinds = ["", "", *(each["type"] for each in before)][-2:]
+    is_adjacent = bool(before) and before[-1]["end"] == token["start"]
+    if kinds[1] == "minus" and is_adjacent and kinds[0] not in _OPERAND_ENDS:
+        return token | {"value": -token["value"], "start": before.pop()["start"]}
+    if kinds == ["number", "dot"] and is_adjacent and before[-2]["end"] == before[-1]["start"]:
+        before.pop()
+        start = before.pop()["start"]
+        return token | {"type": "literal", "value": float(expression[start : token["end"]]), "start": start}
+    return token
+
+
 class _StrictParser(Parser):  # type: ignore[misc]
+    # Between comparisons and flatten, so arithmetic ends a projection.
+    BINDING_POWER = Parser.BINDING_POWER | {"plus": 6, "minus": 6, "multiply": 7, "divide": 7, "modulo": 7}
+
     def _parse(self, expression: str) -> Any:
-        self._tokens = list(_Lexer().tokenize(expression))
+        self._tokens = _Lexer().tokenize(expression)
         self._index = 0
         parsed = self._expression(binding_power=0)
         if self._current_token() != "eof":
@@ -90,6 +137,26 @@ class _StrictParser(Parser):  # type: ignore[misc]
     def _token_nud_not(self, _token: Tree) -> Tree:
         # The library reads !a.b as (!a).b. Here ! applies to everything up to the next operator.
         return {"type": "not_expression", "children": [self._expression(_BELOW_FLATTEN)]}
+
+    def _token_nud_number(self, token: Tree) -> Tree:
+        return super()._token_nud_literal(token)  # type: ignore[no-any-return]
+
+    def _token_nud_minus(self, token: Tree) -> Tree:
+        zero = {"type": "literal", "value": 0, "children": []}
+        return {"type": "arithmetic", "value": "-", "children": [zero, self._expression(_BELOW_FLATTEN)]}
+
+    def _token_nud_lbracket(self, token: Tree) -> Tree:
+        is_list = self._current_token() == "number" and self._lookahead(1) not in {"rbracket", "colon"}
+        if is_list:
+            return self._parse_multi_select_list()  # type: ignore[no-any-return]
+        return super()._token_nud_lbracket(token)  # type: ignore[no-any-return]
+
+    def _arithmetic(self, left: Tree) -> Tree:
+        operator = self._lookahead_token(-1)
+        right = self._expression(self.BINDING_POWER[operator["type"]])
+        return {"type": "arithmetic", "value": operator["value"], "children": [left, right]}
+
+    _token_led_plus = _token_led_minus = _token_led_multiply = _token_led_divide = _token_led_modulo = _arithmetic
 
     def _token_nud_expref(self, token: Tree) -> Tree:
         return super()._token_nud_expref(token) | {"start": token["start"]}  # type: ignore[no-any-return]
@@ -132,7 +199,7 @@ WHOLE_CONTEXT: Final = "@"
 
 NONDETERMINISTIC: Final = frozenset({"now", "uuid"})
 
-LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null"})
+LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null", "truthy"})
 """Functions whose arguments may be missing; a missing argument is null."""
 
 

@@ -15,8 +15,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from jmespath.functions import Functions
 
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import PLAIN, coerce_deep, describe, read_json, write_json
+from ironflow_nb.graphs.language.data import PLAIN, coerce_deep, comparable, describe, read_json, write_json
 from ironflow_nb.graphs.language.patterns import has_match, replace_matches
+
+MOST_BITS: Final = 4_096
+"""The largest whole number that arithmetic makes: repeated squaring would need any amount of memory."""
 
 MOST_ITEMS: Final = 1_000_000
 """The longest list that ``range()`` returns."""
@@ -166,6 +169,33 @@ def _join(context: CallContext, separator: Any, items: Any) -> Any:
     if isinstance(separator, str) and isinstance(items, list):
         context.budget.require(len(separator) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
     return _JMESPATH_FUNCTIONS.call_function("join", [separator, items])
+
+
+def calculate(operator: str, left: float, right: float) -> int | float:
+    """Return the result of ``+``, ``-``, ``*``, ``/`` or ``%``; a whole number if two whole numbers divide evenly.
+
+    Raises:
+        ValueError: it divides by zero, or the result is no number of JSON, or too large a one.
+    """
+    if operator in "/%" and right == 0:
+        raise ValueError(f"{operator} by zero")
+    is_even = operator == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0
+    found: int | float
+    match operator:
+        case "+":
+            found = left + right
+        case "-":
+            found = left - right
+        case "*":
+            found = left * right
+        case "/":
+            found = left // right if is_even else left / right
+        case _:
+            found = left % right
+    is_too_large = found.bit_length() > MOST_BITS if isinstance(found, int) else not math.isfinite(found)
+    if is_too_large:
+        raise ValueError(f"the result of {operator} is too large")
+    return found
 
 
 # -- texts -------------------------------------------------------------------------------------------------------
@@ -318,6 +348,12 @@ def _default(_: CallContext, value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
+@_extra("truthy(value)", 1)
+def _truthy(_: CallContext, value: Any) -> bool:
+    """False if the value is missing, null, false or an empty text, list or object; else true, also for 0."""
+    return value is not None and value is not False and value not in ("", [], {})
+
+
 @_extra("coalesce(value, ...)", 1, math.inf)
 def _coalesce(_: CallContext, *values: Any) -> Any:
     """The first value that is neither null nor missing, else null."""
@@ -367,3 +403,52 @@ def _range(_: CallContext, *bounds: Any) -> list[int]:
     if abs(numbers.stop - numbers.start) // abs(numbers.step) > MOST_ITEMS:
         raise ValueError(f"the range has more than {MOST_ITEMS} numbers")
     return list(numbers)
+
+
+@_extra("unique(list, field?)", 1, 2)
+def _unique(_: CallContext, items: Any, *field: Any) -> list[Any]:
+    """The list without items that equal an earlier one, or whose field does."""
+    chosen: dict[Any, Any] = {}
+    for number, item in enumerate(_require_list(items, "its first argument")):
+        value = item
+        if field:
+            name = _require_text(field[0], "the field")
+            if not isinstance(item, Mapping) or name not in item:
+                raise ValueError(f"item {number} of the list is {describe(item)}, without the field")
+            value = item[name]
+        chosen.setdefault(comparable(coerce_deep(value)), item)
+    return list(chosen.values())
+
+
+@_extra("rename(value, names)", 2)
+def _rename(_: CallContext, value: Any, names: Any) -> Any:
+    """The object, or each object of a list, with other names of fields, as in ``{old: 'new'}``."""
+    if not isinstance(names, Mapping) or not all(isinstance(each, str) for each in names.values()):
+        raise TypeError("the names must be an object of texts, as in {old: 'new'}")
+    rows = [value] if isinstance(value, Mapping) else _require_list(value, "its first argument")
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"item {number} of the list is {describe(row)}, and not an object")
+    for old in names:
+        if rows and not any(old in row for row in rows):
+            raise ValueError(f"there is no field {old!r}")
+    renamed = [_renamed(row, names) for row in rows]
+    return renamed[0] if isinstance(value, Mapping) else renamed
+
+
+def _renamed(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    made = {names.get(key, key): each for key, each in row.items()}
+    if len(made) < len(row):
+        raise ValueError("two fields would have one name")
+    return made
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------
+
+
+@_extra("round(number, digits?)", 1, 2)
+def _round(_: CallContext, number: Any, *digits: Any) -> int | float:
+    """The number with that many digits after the point, none unless said; a half goes to the even neighbour."""
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError(f"its first argument must be a number, not {describe(number)}")
+    return round(number, *(_require_integer(each, "digits") for each in digits))

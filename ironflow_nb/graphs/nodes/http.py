@@ -69,8 +69,9 @@ SCHEMA: Final = options_schema(
         "form": {"description": "fields that are sent as a form: a list item by item, null is left out", **_FIELDS},
         "auth": NODE_AUTH,
         "parse": {
-            "description": "what the body becomes: json, text, bytes, or auto, which goes by the content type",
-            "enum": ["auto", "json", "text", "bytes"],
+            "description": "what the body becomes: json, text, bytes, json_or_text, which is JSON if it can be read as "
+            "such, or auto, which goes by the content type",
+            "enum": ["auto", "json", "text", "bytes", "json_or_text"],
         },
         "fail_on_status": {
             "description": "whether the node fails on a status other than 2xx; by default true",

@@ -7,6 +7,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlencode
 
@@ -247,7 +248,7 @@ def _form_text(value: Any) -> str:
 
 # -- bodies of responses -----------------------------------------------------------------------------------------
 
-BodyFormat: TypeAlias = Literal["auto", "json", "text", "bytes"]
+BodyFormat: TypeAlias = Literal["auto", "json", "text", "bytes", "json_or_text"]
 
 _TEXT_TYPES: Final = frozenset({
     "application/xml", "application/javascript", "application/ecmascript", "application/x-www-form-urlencoded",
@@ -339,6 +340,10 @@ def parse_body(content: bytes, content_type: str, parse: BodyFormat) -> Any:
         return decode_text(content, content_type)
     if not content:
         return b"" if parse == "bytes" else None
+    if kind == "json_or_text":
+        with suppress(BodyUnreadable):
+            return _decode_json(content, content_type)
+        return decode_text(content, content_type)
     return content if kind == "bytes" else _decode_json(content, content_type)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ironflow_nb.errors import ExpressionFailed, NodeTimeout
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
-from ironflow_nb.graphs.language.data import coerce, coerce_deep, describe, is_true
+from ironflow_nb.graphs.language.data import coerce, coerce_deep, comparable, describe, is_true
 from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
 
@@ -64,7 +64,7 @@ def _deduplicate(options: Options, context: NodeContext) -> list[Any]:
     for item, index, value in _evaluate_items(options, options.get("by", "{{ item }}"), context):
         try:
             budget.measure(value)
-            key = _comparable(coerce_deep(value))
+            key = comparable(coerce_deep(value))
             if is_last:
                 chosen.pop(key, None)
             chosen.setdefault(key, item)
@@ -73,19 +73,6 @@ def _deduplicate(options: Options, context: NodeContext) -> list[Any]:
         except TypeError:
             raise failure(context, f"item {index}: {describe(value)} can't be compared; say by what: by") from None
     return list(chosen.values())
-
-
-def _comparable(value: Any) -> Hashable:
-    """Return a key that is equal for values that are equal as JSON: 1 is 1.0, and true is not 1."""
-    match value:
-        case bool():
-            return bool, value
-        case list():
-            return list, tuple(map(_comparable, value))
-        case dict():
-            return dict, frozenset((key, _comparable(each)) for key, each in value.items())
-        case _:
-            return value  # type: ignore[no-any-return]
 
 
 def _list_of(options: Options, context: NodeContext) -> list[Any]:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from jmespath.exceptions import JMESPathError
 from jmespath.lexer import Lexer
+from jmespath.parser import Parser
 
 from ironflow_nb.graphs.language.expression import compile_expression, parse_expression
 
@@ -52,6 +54,10 @@ class LenientExpression:
 
     def __init__(self, text: str, places: Mapping[str, NodePlace], block: Block, loops: Mapping[str, str]) -> None:
         self._tree = compile_expression(text).tree
+        try:
+            Parser().parse(text)
+        except JMESPathError:
+            raise ValueError("it is no JMESPath there: arithmetic and plain numbers are an extension here") from None
         self._text = text
         self._places = places
         self._block = block

@@ -227,7 +227,7 @@ class _WorkflowReader:
             self._refuse(place.at("method").path, f"the method is one of {', '.join(METHODS)}")
         url = self._value(data["url"], place.at("url"))
         self._allow_host(url, place.at("url"))
-        options: dict[str, Any] = {"url": url, "method": method}
+        options: dict[str, Any] = {"url": url, "method": method, "parse": "json_or_text"}
         options |= {key: self._value(data[key], place.at(key)) for key in ("headers", "params") if data.get(key)}
         if "body" in data:
             content_type = str(data.get("content_type", "application/json"))

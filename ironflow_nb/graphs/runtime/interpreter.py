@@ -233,8 +233,9 @@ class Interpreter:
                 side, block, other = ("then", then, otherwise) if is_then else ("else", otherwise, then)
                 self._skip_nodes(other.nodes, frame, f"{node.id} took {side}")
                 self._open_chosen(active, number, side, block)
-            case Switch(value=value, cases=cases, default=default):
+            case Switch(value=value, cases=cases, default=default, others=further):
                 chosen = case_name(self._values.fill(value, frame, node.id), node)
+                chosen = further.get(chosen, chosen)
                 blocks = dict(cases)
                 taken = chosen if chosen in blocks else "default" if default.nodes else None
                 block = blocks.get(chosen, default)
