@@ -2,6 +2,7 @@ from . import aio as aio
 from . import errors as errors
 from .access.access_frames import audit as audit
 from .agents.agent import agent as agent
+from .agents.conversation_frame import conversation as conversation
 from .core.lanes import Lane as Lane
 from .core.retry import Retry as Retry
 from .deciders.decider import Decider as Decider

@@ -20,12 +20,22 @@ _LONGEST_S: Final = 86_400
 """A step with a time limit has a thread of its own, in which no loop runs yet."""
 
 
+_OF_AGENT: Final = {
+    "type": "object",
+    "properties": {"prompt": {"type": "string"}},
+    "required": ["prompt"],
+    "additionalProperties": False,
+}
+"""The parameters of an agent that is a tool: its conversations are its own."""
+
+
 class Tool(msgspec.Struct, frozen=True):
-    """One tool of an agent. `call` is durable: a step, or a child run."""
+    """One tool of an agent. `call` is durable: a step, or a child run, also of another agent."""
 
     name: str
     description: Mapping[str, Any]
     function: Callable[..., Any]
+    is_agent: bool = False
 
     def refusal(self, arguments: Any) -> str | None:
         """Return why these are no arguments of the tool; None if they are."""
@@ -75,5 +85,6 @@ def tool_of(given: Callable[..., Any], agent_name: str) -> Tool:
     durable = step(name=f"{agent_name}.{name}", timeout_s=_LONGEST_S if is_async else None)
     function = given if is_durable else durable(_blocking(given) if is_async else given)
     documented = (inspect.getdoc(plain) or "").partition("\n\n")[0].replace("\n", " ")
-    described = {"name": name, "description": documented, "parameters": schema_of_function(plain)}
-    return Tool(name, described, function)
+    is_agent = is_durable and getattr(plain, "is_agent", False)
+    parameters = _OF_AGENT if is_agent else schema_of_function(plain)
+    return Tool(name, {"name": name, "description": documented, "parameters": parameters}, function, is_agent)

@@ -194,10 +194,13 @@ def test_an_agent_is_the_tool_of_another_and_runs_as_its_child(model: Model) -> 
     with serving() as server:
         helper = Model(server)
         helper.says = ["Three euros."]
-        clerk = made(helper, name="clerk")
+        clerk = made(helper, name="clerk", instructions="Prices.\n\nBe brief.")
         model.says = [[("clerk", {"prompt": "Tea?"})], "It costs three."]
         result = made(model, clerk, name="boss")("What does tea cost?")
-    assert "Three euros." in answers(result["messages"])[0]
+        described = model.asked[0]["tools"][0]["function"]
+    assert answers(result["messages"]) == ["Three euros."]
+    assert (described["description"], list(described["parameters"]["properties"])) == ("Prices.", ["prompt"])
+    assert result["usage"]["total_tokens"] == 45  # two turns here, one there
     runs = iron.runs()
     assert set(runs["name"]) == {"boss", "clerk"}
     assert runs.set_index("name").loc["clerk", "parent_run_id"] == runs.set_index("name").loc["boss", "run_id"]
@@ -237,3 +240,79 @@ def test_the_tools_are_checked_when_the_agent_is_made(model: Model) -> None:
         made(model, price, approve=["refund"])
     with pytest.raises(DefinitionError, match="is a function with a name"):
         made(model, lambda name: name)
+    with pytest.raises(DefinitionError, match="has a max_cost without a price"):
+        made(model, price, max_cost=1.0)
+
+
+def test_what_all_turns_cost_is_bounded(model: Model) -> None:
+    model.says = [[("price", {"name": "tea"})], "Three."]
+    shop = made(model, price, max_cost=45e-6, price=(2.0, 1.0), name="rich")
+    assert shop("?")["cost"] == pytest.approx(50e-6)  # the last turn calls no tool, so it is the answer
+    with pytest.raises(AgentStopped, match=r"poor has cost 2\.5e-05 in 1 turns, and max_cost is 2e-05; raise it"):
+        made(model, price, max_cost=2e-5, price=(2.0, 1.0), name="poor")("?")
+    assert CALLS == [("tea", 1)]
+
+
+def test_a_conversation_is_kept_by_its_name(model: Model) -> None:
+    def told(asked: dict[str, Any]) -> list[str]:
+        return [each["content"] for each in asked["messages"] if each["role"] != "system"]
+
+    model.server.answers("/v1/chat/completions", lambda handler: handler.reply(200, SAID, JSON))
+    shop = made(model, memory=3, instructions="Be brief.")
+    for prompt, conversation in (("One?", "Ada"), ("Other?", "Bo"), ("Two?", "Ada"), ("Three?", "Ada")):
+        shop(prompt, conversation=conversation)
+    assert [told(each) for each in model.asked] == [
+        ["One?"],
+        ["Other?"],
+        ["One?", "Well.", "Two?"],
+        ["Two?", "Well.", "Three?"],  # of three messages the first was an answer, whose question is gone
+    ]
+    with pytest.raises(DefinitionError, match="other remembers no conversation; make it with memory=40"):
+        made(model, name="other")("?", conversation="Ada")
+
+
+JSON = {"content-type": "application/json"}
+SAID = json.dumps({"choices": [{"message": {"role": "assistant", "content": "Well."}}]}).encode()
+
+
+def test_an_agent_starts_a_child_of_its_own(model: Model) -> None:
+    def reply(handler: Handler) -> None:
+        asked = model.asked[-1]["messages"]
+        is_child, has_called = asked[-1]["content"] == "Price tea.", len(asked) > 1
+        call = ("price", {"name": "tea"}) if is_child else ("spawn_agent", {"prompt": "Price tea."})
+        function = {"name": call[0], "arguments": json.dumps(call[1])}
+        message = (
+            {"role": "assistant", "content": f"Told: {asked[-1]['content']}"}
+            if has_called
+            else {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+        )
+        handler.reply(200, json.dumps({"choices": [{"message": message}]}).encode(), JSON)
+
+    model.server.answers("/v1/chat/completions", reply)
+    result = made(model, price, spawn=1)("What does tea cost?")
+    assert result["text"] == 'Told: Told: {"price": 3}'
+    assert CALLS == [("tea", 1)]
+    offered = [[each["function"]["name"] for each in asked["tools"]] for asked in model.asked]
+    assert offered == [["price", "spawn_agent"], ["price"], ["price"], ["price", "spawn_agent"]]
+    runs = iron.runs().set_index("name")
+    assert runs.loc["shop.spawn_agent", "parent_run_id"] == runs.loc["shop", "run_id"]
+    with pytest.raises(DefinitionError, match="approve names 'spawn_agent'"):
+        made(model, price, approve=["spawn_agent"])
+    made(model, price, approve=["price", "spawn_agent"], spawn=2, name="boss")
+
+
+def test_a_conversation_is_a_frame_also_of_a_run_that_failed(model: Model) -> None:
+    model.says = [[("price", {"name": "tea"})], "Three."]
+    result = made(model, price, instructions="Be brief.")("Tea?")
+    frame = iron.conversation(result)
+    assert frame.equals(iron.conversation(result["messages"]))
+    assert list(frame["role"]) == ["system", "user", "call", "tool", "assistant"]
+    assert list(frame["turn"]) == [0, 0, 1, 1, 2]
+    assert frame["arguments"][2] == {"name": "tea"}
+    assert list(frame["tool"][2:4]) == ["price", "price"]
+    assert frame["text"][3] == '{"price": 3}'
+    with pytest.raises(AgentStopped):
+        made(model, price, max_turns=1, name="short")("Tea?")
+    stopped = iron.conversation(iron.get_run(iron.runs("short")["run_id"][0]))
+    assert list(stopped["role"]) == ["user", "call"]
+    assert model.asked[-1]["messages"][0]["content"] == "Tea?"
