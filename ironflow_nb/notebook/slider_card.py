@@ -45,6 +45,20 @@ class SliderContent:
         about = {"view": msgspec.to_builtins(self._view), **self._about(shown)}
         return {**about, "svg": shown.draw().svg, "elements": shown.parts.elements}
 
+    def frame_at(self, at: int | None, other: int | None, picture: str) -> Mapping[str, Any]:
+        """Return all that is shown at a moment, by default the newest one; compared with another one if that is given.
+
+        Of a picture that has this frame only the elements are returned.
+        """
+        self._view = self._moments.look()
+        self.act({"do": "move", "at": at or 0, "other": other, "is_live": at is None})
+        shown = self._shown
+        assert shown is not None
+        found = {"view": msgspec.to_builtins(self._view), **self._about(shown), "picture": shown.parts.frame}
+        if not picture or picture != shown.parts.frame:
+            found["svg"] = shown.draw().svg
+        return {**found, "elements": shown.parts.elements}
+
     def _about(self, shown: ShownMoment) -> dict[str, Any]:
         recent = self._moments.changes(max(self._at - N_RECENT, 0), self._at)
         found = [] if self._other is None else self._moments.differences(*sorted((self._at, self._other)))

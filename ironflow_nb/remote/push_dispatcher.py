@@ -14,6 +14,7 @@ from ironflow_nb.errors import IronflowError, JournalConflict, JournalError
 from ironflow_nb.execution import Engine, logger
 from ironflow_nb.journal.breaker_rows import ChangedBreaker, breakers_of
 from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
+from ironflow_nb.remote.push_endpoint import TOO_LARGE
 from ironflow_nb.remote.run_offers import RunOffers, mail_of, record_commits, release_owner, send_for
 from ironflow_nb.remote.wire_format import (
     MEDIA_TYPE,
@@ -194,8 +195,11 @@ class PushDispatcher:
         try:
             message = PushMessage(offered, BUDGET_S, self._engine.entropy(12).hex())
             with self._client.stream("POST", self._url, **self._signed(message)) as answer:
-                for frame in _frames(_pieces(answer)):
-                    self._take(frame, offered, owner)
+                if answer.status_code == TOO_LARGE:
+                    self._leave_to_workers(offered, "it takes no request of that size")
+                else:
+                    for frame in _frames(_pieces(answer)):
+                        self._take(frame, offered, owner)
         except JournalConflict as error:  # another owner has the run by now; the endpoint finds out by its connection
             logger().warning("run %s: %s", offered.run_id, error)
         except Exception as error:  # noqa: BLE001 -- of the network, or of what the endpoint has answered
@@ -225,9 +229,11 @@ class PushDispatcher:
             event = unpacked(frame.content, EventMessage)
             emit_event(engine, event_name(event.name), engine.codecs.decode(event.value), event.key)
         elif frame.kind is FrameKind.REFUSED:
-            self._refused.append(offered.run_id)
-            what = unpacked(frame.content, str)
-            logger().warning("run %s is left to workers by endpoint %s: %s", offered.run_id, self._url, what)
+            self._leave_to_workers(offered, unpacked(frame.content, str))
+
+    def _leave_to_workers(self, offered: OfferedRun, why: str) -> None:
+        self._refused.append(offered.run_id)
+        logger().warning("run %s is left to workers by endpoint %s: %s", offered.run_id, self._url, why)
 
 
 def _lease_of_stretch(lease: Lease) -> Lease:

@@ -49,7 +49,9 @@ from ironflow_nb.values.stored_value import StoredValue
 
 SIGNING_VARIABLE: Final = "IRONFLOW_SIGNING_KEY"
 TOLERANCE_S: Final = 300.0
-_MOST_BYTES: Final = 1 << 30
+MOST_BYTES: Final = 64 << 20
+"""The size of the largest request: it is in memory as a whole before its signature is known to be right."""
+TOO_LARGE: Final = 413
 _LOOK_S: Final = 0.02
 _PARK_S: Final = 0.1
 _N_QUEUED: Final = 100
@@ -60,7 +62,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def endpoint(*flows: Runnable, secret: str | Sequence[str] | None = None) -> PushEndpoint:
+def endpoint(
+    *flows: Runnable, secret: str | Sequence[str] | None = None, most_bytes: int = MOST_BYTES
+) -> PushEndpoint:
     """Return an ASGI application that executes runs of these flows for a server, which pushes them to it.
 
     Mount it in any application, or serve it alone: ``uvicorn app:application``. The server is begun with
@@ -70,6 +74,7 @@ def endpoint(*flows: Runnable, secret: str | Sequence[str] | None = None) -> Pus
         flows: flows and graphs; no others are executed.
         secret: what the server signs with, 16 characters or more; two of them while it changes from one to the other.
             By default ``IRONFLOW_SIGNING_KEY``.
+        most_bytes: the size of the largest request, 64 MiB. A run of which more is recorded is left to workers.
 
     Raises:
         DefinitionError: no flow is given, or no secret.
@@ -77,7 +82,7 @@ def endpoint(*flows: Runnable, secret: str | Sequence[str] | None = None) -> Pus
     if not flows or not all(isinstance(each, Runnable) for each in flows):
         raise DefinitionError("endpoint(flow, ...) takes the flows and graphs that it executes")
     given = secret if secret is not None else os.environ.get(SIGNING_VARIABLE, "")
-    return PushEndpoint(flows, checked_secrets([given] if isinstance(given, str) else list(given)))
+    return PushEndpoint(flows, checked_secrets([given] if isinstance(given, str) else list(given)), most_bytes)
 
 
 def checked_secrets(found: list[str]) -> list[str]:
@@ -97,9 +102,10 @@ def checked_secrets(found: list[str]) -> list[str]:
 class PushEndpoint:
     """An ASGI application; made by `endpoint`."""
 
-    def __init__(self, flows: Sequence[Runnable], secrets: Sequence[str]) -> None:
+    def __init__(self, flows: Sequence[Runnable], secrets: Sequence[str], most_bytes: int = MOST_BYTES) -> None:
         self._names = {(str(each.kind), each.name) for each in flows}
         self._secrets = secrets
+        self._most_bytes = most_bytes
         self._clock = SystemClock()
         self._known: dict[str, None] = {}
 
@@ -113,8 +119,13 @@ class PushEndpoint:
         if scope["method"] != "POST":
             await _refuse(send, 405, "method_not_allowed", "an endpoint takes POST")
             return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            message = self._read(scope, await _body(receive))
+            body = await _body(receive, headers.get("content-length", ""), self._most_bytes)
+            if body is None:
+                await _refuse(send, TOO_LARGE, "body_too_large", f"a request has at most {self._most_bytes} bytes")
+                return
+            message = self._read(headers, body)
         except SignatureInvalid as error:
             await _refuse(send, 401, "signature_invalid", str(error))
         except InputInvalid as error:
@@ -122,8 +133,7 @@ class PushEndpoint:
         else:
             await self._answer(message, receive, send)
 
-    def _read(self, scope: Scope, body: bytes) -> PushMessage:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    def _read(self, headers: dict[str, str], body: bytes) -> PushMessage:
         now_s = self._clock.now() / 1e6
         request_id = verified_id(SCHEMES["ironflow"], self._secrets, body, headers, now_s, TOLERANCE_S)
         message = unpacked(body, PushMessage)
@@ -279,15 +289,18 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, told_size: str, most_bytes: int) -> bytes | None:
+    """Return the body; None if it is too large, of which no more is read than is allowed."""
+    if told_size.isdecimal() and int(told_size) > most_bytes:
+        return None
     content = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise InputInvalid("the server has left before its request was there", name="body")
         content += message.get("body", b"")
-        if len(content) > _MOST_BYTES:
-            raise InputInvalid(f"a request has at most {_MOST_BYTES} bytes", name="body")
+        if len(content) > most_bytes:
+            return None
         if not message.get("more_body"):
             return bytes(content)
 

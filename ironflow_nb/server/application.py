@@ -23,6 +23,7 @@ from ironflow_nb.server.decider_routes import DECIDER_ROUTES
 from ironflow_nb.server.event_feed import EventFeed
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, refused
 from ironflow_nb.server.journal_routes import JOURNAL_ROUTES
+from ironflow_nb.server.known_moments import KnownMoments
 from ironflow_nb.server.openapi_document import openapi_document
 from ironflow_nb.server.page_routes import PAGE_ROUTES
 from ironflow_nb.server.refusals import refusal_of
@@ -72,7 +73,9 @@ def make_application(
         message = "the server needs Starlette and uvicorn: pip install 'ironflow-nb[server]'"
         raise ModuleNotFoundError(message, name="starlette") from None
 
-    served = _Service(engine, feed, CardFeed(engine), ServerMetrics(engine), guard, most_bytes, offers)
+    served = _Service(
+        engine, feed, CardFeed(engine), KnownMoments(engine), ServerMetrics(engine), guard, most_bytes, offers
+    )
     return Starlette(
         routes=[Route(each.path, served.endpoint(each), methods=[each.method]) for each in ROUTES],
         exception_handlers={HTTPException: served.refuse_path},
@@ -85,6 +88,7 @@ class _Service:
     engine: Engine
     feed: EventFeed
     cards: CardFeed
+    moments: KnownMoments
     metrics: ServerMetrics
     guard: AccessGuard
     most_bytes: int
@@ -145,7 +149,8 @@ class _Service:
             may = partial(self.guard.may, who)
             path, headers = request.path_params, request.headers
             call = HttpCall(
-                self.engine, self.feed, self.offers, self.cards, self.metrics, path, query, body, headers, may
+                self.engine, self.feed, self.offers, self.cards, self.moments, self.metrics, path, query, body,
+                headers, may,
             )  # fmt: skip
             return await self._answered(route, who, call)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client gets an answer

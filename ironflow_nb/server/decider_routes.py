@@ -1,4 +1,4 @@
-"""Routes of deciders: commands as JSON, checked against their classes, with the outcome as it is."""
+"""Routes of deciders and projections: commands as JSON, checked against their classes, with the outcome as it is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from ironflow_nb.access.permissions import Permission
+from ironflow_nb.access.resource_names import EVERYTHING
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.deciders.decisions import Accepted, AlreadyCompleted, Outcome, OutcomeKind, Rejected
-from ironflow_nb.errors import EventUnreadable
+from ironflow_nb.deciders.projection import KIND, Projection, projections
+from ironflow_nb.errors import EventUnreadable, ProjectionFailed
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.history.plain_json import json_of
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
@@ -27,6 +29,22 @@ class CommandBody(Strict, frozen=True):
     data: dict[str, Any] = msgspec.field(default_factory=dict)
     key: str | None = None
     expected_version: Annotated[int, Meta(ge=0)] | None = None
+
+
+class DeadLettersQuery(Strict, frozen=True):
+    """Which dead letters: those of a decider, or of one instance of it; how many of the newest."""
+
+    decider: str | None = None
+    instance: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class RequeueBody(Strict, frozen=True):
+    """Which dead letters of a decider get all their attempts again: those of an instance, or the one of a key."""
+
+    decider: str
+    instance: str | None = None
+    key: str | None = None
 
 
 def list_deciders(_call: HttpCall) -> Reply:
@@ -85,16 +103,73 @@ def _shown(outcome: Outcome) -> dict[str, Any]:
             return {"outcome": OutcomeKind.ALREADY_COMPLETED, "is_repeated": is_repeated}
 
 
+# -- dead letters ----------------------------------------------------------------------------------------------------
+
+
+def list_dead_letters(call: HttpCall) -> Reply:
+    """Return the effects and timers of all deciders that failed in their last attempt, the newest first."""
+    query: DeadLettersQuery = call.query
+    wanted = _deciders() if query.decider is None else [_decider_named(query.decider)]
+    found: list[dict[str, Any]] = []
+    for each in wanted:
+        if isinstance(each, Reply):
+            return each
+        rows = json_of(each.dead_letters(instance=query.instance, limit=query.limit))
+        found += [{"decider": each.name, **row} for row in rows]
+    found.sort(key=lambda row: str(row["dead_at"]), reverse=True)
+    readable = [
+        row for row in found if call.may(Permission.DECIDER_READ, f"{row['decider']}/{row['instance'] or EVERYTHING}")
+    ]
+    return Reply({"dead_letters": readable[: query.limit]})
+
+
+def requeue_dead_letters(call: HttpCall) -> Reply:
+    """Put dead letters back on the queue, with all their attempts."""
+    asked: RequeueBody = call.body
+    decider = _decider_named(asked.decider)
+    if isinstance(decider, Reply):
+        return decider
+    return Reply({"requeued": decider.requeue(instance=asked.instance, key=asked.key)}, 202)
+
+
+# -- projections -----------------------------------------------------------------------------------------------------
+
+
+def list_projections(_call: HttpCall) -> Reply:
+    """Return the projections of the journal and of this process."""
+    return Reply({"projections": json_of(projections())})
+
+
+def show_projection(call: HttpCall) -> Reply:
+    """Return the state after every committed event; where one can't be folded that before it, and why."""
+    name = call.path["name"]
+    found = REGISTRY.find(KIND, name)
+    if not isinstance(found, Projection):
+        names = ", ".join(each.name for each in REGISTRY.definitions(KIND)) or "none"
+        message = f"no projection {name!r} is defined here; there are: {names}"
+        return refused(404, "projection_not_defined", message)
+    error = None
+    try:
+        found.catch_up()
+    except ProjectionFailed as failed:
+        error = str(failed)
+    return Reply({"name": name, "position": found.position, "error": error, "state": json_of(found.stored_state)})
+
+
 def _deciders() -> list[AnyDecider]:
     return [each for each in REGISTRY.definitions(RunKind.DECIDER) if isinstance(each, Decider)]
 
 
 def _decider(call: HttpCall) -> AnyDecider | Reply:
-    found = REGISTRY.find(RunKind.DECIDER, call.path["name"])
+    return _decider_named(call.path["name"])
+
+
+def _decider_named(name: str) -> AnyDecider | Reply:
+    found = REGISTRY.find(RunKind.DECIDER, name)
     if isinstance(found, Decider):
         return found
     names = ", ".join(each.name for each in _deciders()) or "none"
-    return refused(404, "decider_not_defined", f"no decider {call.path['name']!r} is defined here; there are: {names}")
+    return refused(404, "decider_not_defined", f"no decider {name!r} is defined here; there are: {names}")
 
 
 DECIDER_ROUTES: Final = (
@@ -112,5 +187,21 @@ DECIDER_ROUTES: Final = (
     HttpRoute(
         "POST", "/deciders/{name}/{instance}", Permission.DECIDER_SEND, send_command, "send it a command",
         "decider.send(command)", body=CommandBody, resource=instance_resource,
+    ),
+    HttpRoute(
+        "GET", "/dead-letters", Permission.DECIDER_READ, list_dead_letters, "effects and timers that failed for good",
+        "decider.dead_letters()", DeadLettersQuery, resource=None,
+    ),
+    HttpRoute(
+        "POST", "/dead-letters/requeue", Permission.DECIDER_SEND, requeue_dead_letters, "try them again",
+        "decider.requeue()", body=RequeueBody,
+        resource=lambda call: f"{call.body.decider}/{call.body.instance or EVERYTHING}",
+    ),
+    HttpRoute(
+        "GET", "/projections", Permission.DECIDER_READ, list_projections, "the projections", "iron.projections()"
+    ),
+    HttpRoute(
+        "GET", "/projections/{name}", Permission.DECIDER_READ, show_projection, "the state of a projection",
+        "projection.state",
     ),
 )  # fmt: skip

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ironflow_nb.remote.run_offers import RunOffers
     from ironflow_nb.server.card_feed import CardFeed
     from ironflow_nb.server.event_feed import EventFeed
+    from ironflow_nb.server.known_moments import KnownMoments
     from ironflow_nb.server.server_metrics import ServerMetrics
 
 JSON: Final = "application/json"
@@ -29,6 +30,7 @@ class HttpCall:
     feed: EventFeed
     offers: RunOffers
     cards: CardFeed
+    moments: KnownMoments
     metrics: ServerMetrics
     path: Mapping[str, str]
     query: Any

@@ -27,6 +27,7 @@ from ironflow_nb.history.log_tail import log_tail
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.journal.ports import Reader
 from ironflow_nb.notebook.dashboard_card import DashboardContent
+from ironflow_nb.notebook.slider_card import SliderContent
 from ironflow_nb.notebook.step_edits import planned_edit
 from ironflow_nb.server.card_stream import stream_of_cards
 from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, Strict, refused
@@ -155,6 +156,21 @@ def show_node(call: HttpCall) -> Reply:
     return Reply(msgspec.to_builtins(details_of(call.engine, run.id, found)))
 
 
+class MomentsQuery(Strict, frozen=True):
+    """A moment by its version, by default the newest; another one to compare with; the picture that is known."""
+
+    at: Annotated[int, Meta(ge=1)] | None = None
+    other: Annotated[int, Meta(ge=1)] | None = None
+    picture: Annotated[str, Meta(max_length=100)] = ""
+
+
+def show_moment(call: HttpCall) -> Reply:
+    """Return what the slider shows at a moment of the run."""
+    run, query = find_run(call), call.query
+    with call.moments.of(run.id, lambda: run.slider().moments) as moments:
+        return Reply(SliderContent(moments).frame_at(query.at, query.other, query.picture))
+
+
 class DashboardQuery(Strict, frozen=True):
     """What a dashboard lists and counts: kind and name of a definition, a status, an instant or ``7d``, the order."""
 
@@ -200,6 +216,10 @@ PAGE_ROUTES: Final = (
         "POST", "/runs/{run_id}/look", Permission.RUN_READ, look_of_card,
         "the log, a table to edit, or the plan of an edit",
         "run.plan(inject=...)", body=LookBody, resource=run_resource,
+    ),
+    HttpRoute(
+        "GET", "/runs/{run_id}/moments", Permission.RUN_READ, show_moment, "a moment of it, as the slider shows it",
+        "run.slider()", MomentsQuery, resource=run_resource,
     ),
     HttpRoute(
         "GET", "/metrics", Permission.SERVER_READ, show_metrics, "the metrics for Prometheus", "iron.runs(...)",

@@ -111,6 +111,17 @@ def test_a_run_is_begun_watched_paused_resumed_and_answered(service: Service, op
     assert page.locator("tbody tr").count() == 3
     page.locator(".ironflow-card g[data-kind]", has_text="gate").click()
     page.wait_for_selector(".ironflow-details >> text=gate[0]: completed")
+    page.click("summary:has-text('Moments')")
+    slider = page.locator(".page-moments .ironflow-slider")
+    slider.locator("text=run completed").first.wait_for()
+    assert slider.locator(".ironflow-ghost").count() == 0
+    slider.get_by_role("slider").first.press("Home")
+    slider.locator("text=1 of").wait_for()
+    until(lambda: slider.locator(".ironflow-ghost").count() == 2)
+    slider.locator("button:has-text('Compare')").click()
+    slider.locator("dt:has-text('gate[0]')").wait_for()
+    page.click("summary:has-text('Moments')")
+    until(lambda: slider.count() == 0)
 
     asking = service.start("asks", input={"question": "Shall it be?"})["run_id"]
     page.click("nav >> text=Inbox (1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -201,6 +202,30 @@ def test_only_signed_requests_are_answered_and_each_once(pushed: PushService) ->
     wrong = b"no message"
     assert httpx.post(pushed.url, content=wrong, headers=signed(wrong)).status_code == 400
     assert httpx.get(pushed.url).status_code == 405
+
+
+def asked_with(pieces: list[bytes], headers: dict[str, str], **options: Any) -> tuple[int, int]:
+    """Return the status with which an endpoint answers a body of these pieces, and how many of them it has read."""
+    made = iron.flow(lambda: 1, name="made_for_an_endpoint")
+    application, left, sent = endpoint(made, secret=SECRET, **options), list(pieces), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    found = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    asyncio.run(application({"type": "http", "method": "POST", "headers": found}, receive, send))
+    return sent[0]["status"], len(pieces) - len(left)
+
+
+def test_a_request_that_is_too_large_is_refused_before_all_of_it_is_read() -> None:
+    pieces = [b"x" * 100] * 10
+    assert asked_with(pieces, {}, most_bytes=250) == (413, 3)
+    assert asked_with(pieces, {"Content-Length": "1000"}, most_bytes=250) == (413, 0)
+    assert asked_with(pieces, {"Content-Length": "1000"}, most_bytes=1000) == (401, 10)
+    assert asked_with([b""], {"Content-Length": str(1 << 30)}) == (413, 0)
 
 
 def test_an_endpoint_needs_flows_and_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

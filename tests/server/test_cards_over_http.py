@@ -87,6 +87,28 @@ def test_the_details_of_a_node_are_those_of_the_card(served: Service) -> None:
     assert code(served.client.get(f"/runs/{run_id}/nodes/nothing")) == (404, "step_not_found")
 
 
+def test_the_moments_of_a_run_are_those_of_the_slider(served: Service) -> None:
+    run_id = served.start("squares", input={"n": 3}, wait=True)["run_id"]
+
+    def moment(**query: Any) -> Any:
+        return served.client.get(f"/runs/{run_id}/moments", params=query).json()
+
+    newest = moment()
+    last = newest["view"]["newest"]
+    assert (newest["at"], newest["is_live"], newest["status"]) == (last, True, "completed")
+    assert newest["svg"].startswith("<svg")
+    assert newest["recent"][-1]["words"] == "run completed"
+    first = moment(at=1, other=last)
+    assert (first["at"], first["is_live"], first["status"], len(first["ghosts"])) == (1, False, "running", 1)
+    assert [each["name"] for each in first["differences"]] == ["work[0]", "work[1]", "work[2]"]
+    known = moment(at=10**9, picture=newest["picture"])  # beyond the end is the end
+    assert (known["at"], known["elements"], "svg" in known) == (last, newest["elements"], False)
+    for wrong in ({"at": 0}, {"at": "x"}, {"other": -1}):
+        assert code(served.client.get(f"/runs/{run_id}/moments", params=wrong)) == (422, "query_invalid")
+    served.client.delete(f"/runs/{run_id}").raise_for_status()
+    assert code(served.client.get(f"/runs/{run_id}/moments")) == (404, "run_not_found")
+
+
 def test_a_question_is_answered_by_a_typed_line(served: Service) -> None:
     run_id = served.start("asks", input={"question": "Sure?"})["run_id"]
     until(lambda: any(each["run_id"] == run_id for each in served.client.get("/waiting").json()["waiting"]))

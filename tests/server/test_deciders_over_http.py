@@ -90,3 +90,79 @@ def test_a_command_is_decided_and_its_effect_performed(service: Service) -> None
     assert [each["event"] for each in service.client.get(path).json()["events"]] == ["Placed", "Paid"]
     [shown] = service.client.get("/deciders/order").json()["instances"]
     assert (shown["instance"], shown["is_completed"]) == ("o-1", True)
+
+
+PARCELS = """
+from dataclasses import dataclass
+from pathlib import Path
+import ironflow_nb as iron
+
+@dataclass(frozen=True)
+class Post:
+    id: str
+
+@dataclass(frozen=True)
+class Posted:
+    pass
+
+@dataclass(frozen=True)
+class Label:
+    pass
+
+parcel = iron.Decider("parcel", initial=0)
+
+@parcel.evolve
+def evolve(state: int, event: Posted) -> int:
+    return state + 1
+
+@parcel.decide
+def decide(state: int, command: Post):
+    return iron.accept(Posted()).effect(Label())
+
+@parcel.perform(Label, attempts=1)
+def label(effect: Label):
+    if not Path("paper").exists():
+        raise OSError("no paper")
+    Path("labels.txt").open("a").write("label\\n")
+
+@iron.projection("posted", initial={}, of=parcel)
+def posted(state, event):
+    return {**state, event.instance: state.get(event.instance, 0) + 1}
+
+@iron.projection("broken", initial=[], of=parcel)
+def broken(state, event):
+    raise ValueError("no fold")
+"""
+
+
+def test_what_has_failed_for_good_is_listed_and_tried_again_and_projections_are_read(service: Service) -> None:
+    (service.folder / "parcels.py").write_text(PARCELS)
+    service.begin(files=("parcels.py",))
+    get, post = service.client.get, service.client.post
+    for instance in ("p-1", "p-2"):
+        assert post(f"/deciders/parcel/{instance}", json={"command": "Post"}).json()["outcome"] == "accepted"
+    assert get("/projections/posted").json()["state"] == {"p-1": 1, "p-2": 1}
+    broken = get("/projections/broken").json()
+    assert (broken["state"], "no fold" in broken["error"]) == ([], True)
+    assert {row["name"]: row["status"] for row in get("/projections").json()["projections"]} == {
+        "posted": "current", "broken": "failed"
+    }  # fmt: skip
+    assert code(get("/projections/other")) == (404, "projection_not_defined")
+
+    def dead(**query: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = get("/dead-letters", params=query).json()["dead_letters"]
+        return found
+
+    until(lambda: {row["instance"] for row in dead()} == {"p-1", "p-2"})
+    [row] = dead(decider="parcel", instance="p-1")
+    assert (row["decider"], row["kind"], row["name"], row["attempts"]) == ("parcel", "effect", "Label", 1)
+    assert "no paper" in row["error"]
+    assert len(dead(limit=1)) == 1
+    assert code(get("/dead-letters", params={"decider": "order"})) == (404, "decider_not_defined")
+    assert code(post("/dead-letters/requeue", json={"decider": "order"})) == (404, "decider_not_defined")
+    (service.folder / "paper").touch()
+    assert post("/dead-letters/requeue", json={"decider": "parcel", "key": row["key"]}).json() == {"requeued": 1}
+    assert post("/dead-letters/requeue", json={"decider": "parcel"}).json() == {"requeued": 1}
+    labels = service.folder / "labels.txt"
+    until(lambda: labels.exists() and labels.read_text() == "label\n" * 2)
+    assert dead() == []

@@ -1,16 +1,14 @@
 // The page of one run: the card of the notebook, from the same module, and beside it what is recorded of the run.
 
-import { ask, get, post } from "./page_client.js";
+import { ask, get, post, query } from "./page_client.js";
 import { chip, duration, heading, instant, linkToRun, make, sureButton, Table, text } from "./page_elements.js";
 import card from "./run_card.js";
+import slider from "./slider.js";
 
 const MOST_STEPS = 200;
 
-/**
- * What the card takes for the model of a widget. It is told what the stream says of its run, and what the card asks
- * for becomes a request.
- */
-class RunModel {
+/** What a card takes for the model of a widget. */
+class PageModel {
   constructor(runId) {
     this.runId = runId;
     this.values = {};
@@ -36,7 +34,10 @@ class RunModel {
   tell(content) {
     for (const act of this.listeners) act(content);
   }
+}
 
+/** The model of the card of a run: it is told what the stream says of its run, and what the card asks for becomes a request. */
+class RunModel extends PageModel {
   send(content) {
     if (content.do === "hello") return;
     this.perform(content).then(
@@ -88,6 +89,57 @@ class RunModel {
   }
 }
 
+/** The model of the slider: each move is a request, whose answer changes what is shown. */
+class MomentsModel extends PageModel {
+  async look({ at, other, is_live }) {
+    const picture = this.get("shown")?.picture;
+    return get(`runs/${encodeURIComponent(this.runId)}/moments${query({ at: is_live ? null : at, other, picture })}`);
+  }
+
+  send(content) {
+    if (content.do !== "move") return;
+    this.look(content).then(
+      (moment) => this.tell({ change: this.changeTo(moment), moved: true }),
+      (error) => this.tell({ error: error.message, of: "move" }),
+    );
+  }
+
+  changeTo({ elements, ...moment }) {
+    return moment.svg ? { ...moment, elements } : { ...moment, elements: differing(this.get("shown").elements, elements) };
+  }
+}
+
+/** The slider over the moments of a run, which is there while a person wants it. */
+function momentsOf(place, runId, app) {
+  const details = make("details", "page-moments", place);
+  make("summary", "", details).textContent = "Moments";
+  const shown = make("div", "", details);
+  let model = new MomentsModel(runId);
+  let forget = null;
+  const refresh = async () => {
+    if (!details.open) return;
+    const asked = model;
+    const moment = await asked.look(asked.get("shown") ?? { is_live: true });
+    if (asked !== model || !details.open) return; // it was closed meanwhile
+    if (forget) {
+      const { at, other, is_live } = model.get("shown");
+      if (is_live === moment.is_live && other === moment.other && (is_live || at === moment.at)) model.tell({ change: model.changeTo(moment) });
+      return;
+    }
+    model.set("frame", moment);
+    slider.initialize({ model });
+    forget = slider.render({ model, el: shown });
+  };
+  const close = () => {
+    forget?.();
+    forget = null;
+    shown.replaceChildren();
+    model = new MomentsModel(runId);
+  };
+  details.addEventListener("toggle", () => (details.open ? refresh().catch((error) => app.say(error.message)) : close()));
+  return { refresh, close };
+}
+
 function differing(before, elements) {
   return Object.fromEntries(Object.entries(elements).filter(([name, markup]) => before[name] !== markup));
 }
@@ -124,6 +176,7 @@ export function runPage({ place, runId, app }) {
   });
   const shown = make("div", "page-card", place);
   const facts = make("dl", "page-facts", place);
+  const moments = momentsOf(place, runId, app);
   const table = new Table(place, "Steps, in the order of their beginnings", stepColumns(), (row) => row.step, "No step was begun.");
   const more = make("p", "page-nothing", place);
   const model = new RunModel(runId);
@@ -136,6 +189,7 @@ export function runPage({ place, runId, app }) {
     document.title = `${run.status} · ${run.name} · ironflow`;
     showFacts(facts, run);
     table.show(run.steps);
+    await moments.refresh();
     more.textContent = run.n_steps > run.steps.length ? `The newest ${run.steps.length} of ${run.n_steps} steps.` : "";
   };
   const hear = (content) => {
@@ -147,7 +201,11 @@ export function runPage({ place, runId, app }) {
     }
     app.refresh();
   };
-  return { refresh, hear, follows: [runId], close: () => forget?.() };
+  const close = () => {
+    forget?.();
+    moments.close();
+  };
+  return { refresh, hear, follows: [runId], close };
 }
 
 function stepColumns() {
