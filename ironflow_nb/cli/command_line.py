@@ -11,7 +11,7 @@ import click
 
 from ironflow_nb._version import __version__
 from ironflow_nb.cli import run_commands, run_views
-from ironflow_nb.cli.definition_loader import load_definitions
+from ironflow_nb.cli.definition_loader import load_all
 from ironflow_nb.cli.journal_option import absolute_place, journal_option, read_settings
 from ironflow_nb.cli.key_commands import keys_command
 from ironflow_nb.cli.serve_command import serve_command
@@ -34,15 +34,19 @@ def command_line(context: click.Context, *, verbose: bool) -> None:
 
 
 @command_line.command("work")
-@click.argument("target")
+@click.argument("files", nargs=-1, required=True, metavar="FILE ...")
 @click.option("--url", help="Work on the runs of this server, which is reached over HTTP: https://flows.example.org.")
 @click.option("--key", envvar="IRONFLOW_API_KEY", help="The key for the server; better in IRONFLOW_API_KEY.")
 @click.option(
     "--runs", "n_runs", type=click.IntRange(1, 100), default=10, show_default=True, help="With --url: at once."
 )
 @journal_option
-def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, journal: Path | str | None) -> None:
-    """Execute the due work of what TARGET defines: MODULE.py, package.module or NOTEBOOK.ipynb.
+def work_command(
+    *, files: tuple[str, ...], url: str | None, key: str | None, n_runs: int, journal: Path | str | None
+) -> None:
+    """Execute the due work of what the FILEs define.
+
+    A FILE ends in .py, .ipynb, .yaml or .lua, or is a folder of such files, or package.module.
 
     Detached runs, runs whose waits are over, and effects and timers of deciders. Of a file only definitions are
     executed, and no flow is called. The first SIGINT or SIGTERM lets running steps end and leaves the rest to other
@@ -54,7 +58,8 @@ def work_command(*, target: str, url: str | None, key: str | None, n_runs: int, 
         raise click.UsageError("give --url or --journal: the server of the address has the journal")
     path = absolute_place(journal)  # a notebook is loaded in its own folder
     try:
-        load_definitions(target)
+        load_all(files)
+        target = ", ".join(files)
         if url is not None:
             sys.exit(run_pull_worker(url, key, target, n_runs))
         engine = REGISTRY.engine() if path is None else api.use(path)

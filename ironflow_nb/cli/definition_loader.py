@@ -19,13 +19,16 @@ from ironflow_nb.durable_cells.cell_attempt import execute_statements
 from ironflow_nb.durable_cells.notebook_file import cell_source, is_step, make_cell_of_text, read_notebook, to_python
 from ironflow_nb.durable_cells.run_cell import is_setup
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import logger
+from ironflow_nb.execution import REGISTRY, logger
 from ironflow_nb.flows.step import Step
+from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.webhook import Webhook
 
 _ACTS: Final = frozenset({"__call__", "deliver", "map", "resume", "run_until_idle", "send", "start", "submit", "sweep"})
 """The methods of definitions that run or change something."""
+_GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
+_SUFFIXES: Final = _GRAPHS | {".py", ".ipynb"}
 
 
 def load_definitions(target: str) -> None:
@@ -53,6 +56,39 @@ def load_definitions(target: str) -> None:
     lost: set[str] = set()
     for statement in defining_statements(cells):
         _execute(statement, namespace, lost)
+
+
+def load_all(files: tuple[str, ...]) -> None:
+    """Load the definitions of all files.
+
+    Raises:
+        DefinitionError: one can't be loaded, two define the same name, or a folder has none.
+    """
+    owners: dict[str, tuple[str, object]] = {}
+    for file in [each for given in files for each in _files_of(given)]:  # before a notebook goes to its own folder
+        if Path(file).suffix in _GRAPHS:
+            Graph.from_file(file).validate()
+        else:
+            load_definitions(file)
+        for key, found in REGISTRY.startable().items():
+            first, known = owners.setdefault(key, (file, found))
+            if known is not found:
+                raise DefinitionError(f"{key} is defined by {first} and by {file}; give one of them another name=")
+
+
+def _files_of(given: str) -> list[str]:
+    """Return the absolute path of a file, those of the files in a folder, or the name of a module as it is."""
+    path = Path(given)
+    if path.suffix in _SUFFIXES:
+        return [str(path.absolute())]
+    if not path.is_dir() or (path / "__init__.py").exists():
+        return [given]
+    found = sorted(
+        str(each.absolute()) for each in path.iterdir() if each.suffix in _SUFFIXES and each.name[0] not in "._"
+    )
+    if not found:
+        raise DefinitionError(f"the folder {path.absolute()} has no file that ends with {', '.join(sorted(_SUFFIXES))}")
+    return found
 
 
 def _import_module(name: str) -> None:

@@ -12,12 +12,11 @@ import click
 from ironflow_nb.access.access_keys import has_admin, make_key
 from ironflow_nb.access.permissions import Role
 from ironflow_nb.access.resource_names import part_of_name
-from ironflow_nb.cli.definition_loader import load_definitions
+from ironflow_nb.cli.definition_loader import load_all
 from ironflow_nb.cli.journal_option import absolute_place, journal_option
 from ironflow_nb.cli.worker_process import PAUSE_S, Dispatch, StopSignals, Work
 from ironflow_nb.errors import DefinitionError, IronflowError
 from ironflow_nb.execution import REGISTRY, Engine, api, logger
-from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.remote.push_dispatcher import PushDispatcher
 from ironflow_nb.remote.push_endpoint import SIGNING_VARIABLE, checked_secrets
 from ironflow_nb.remote.run_offers import RunOffers
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ironflow_nb.server.http_server import HttpServer
 
 _SHORTEST_TOKEN: Final = 16
-_GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
-_SUFFIXES: Final = _GRAPHS | {".py", ".ipynb"}
 
 
 @click.command("serve")
@@ -78,7 +75,7 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
     is_open = not is_loopback(host)
     path = absolute_place(journal)  # a notebook is loaded in its own folder
     try:
-        _load_all(files)
+        load_all(files)
         engine = REGISTRY.engine() if path is None else api.use(path)
         project, env = part_of_name("--project", project), part_of_name("--env", env)
         guard = AccessGuard(
@@ -110,39 +107,6 @@ def _make_first_key(engine: Engine) -> None:
     name = f"admin-{engine.entropy(3).hex()}"
     key = make_key(engine, name, Role.ADMIN)
     click.echo(f"the key of {name}, who may do everything; it is shown this once:\n\n    {key}\n")
-
-
-def _load_all(files: tuple[str, ...]) -> None:
-    """Load the definitions of all files.
-
-    Raises:
-        DefinitionError: one can't be loaded, two define the same name, or a folder has none.
-    """
-    owners: dict[str, tuple[str, object]] = {}
-    for file in [each for given in files for each in _files_of(given)]:  # before a notebook goes to its own folder
-        if Path(file).suffix in _GRAPHS:
-            Graph.from_file(file).validate()
-        else:
-            load_definitions(file)
-        for key, found in REGISTRY.startable().items():
-            first, known = owners.setdefault(key, (file, found))
-            if known is not found:
-                raise DefinitionError(f"{key} is defined by {first} and by {file}; give one of them another name=")
-
-
-def _files_of(given: str) -> list[str]:
-    """Return the absolute path of a file, those of the files in a folder, or the name of a module as it is."""
-    path = Path(given)
-    if path.suffix in _SUFFIXES:
-        return [str(path.absolute())]
-    if not path.is_dir() or (path / "__init__.py").exists():
-        return [given]
-    found = sorted(
-        str(each.absolute()) for each in path.iterdir() if each.suffix in _SUFFIXES and each.name[0] not in "._"
-    )
-    if not found:
-        raise DefinitionError(f"the folder {path.absolute()} has no file that ends with {', '.join(sorted(_SUFFIXES))}")
-    return found
 
 
 def _dispatchers(engine: Engine, offers: RunOffers, endpoints: tuple[str, ...]) -> list[PushDispatcher]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.server.conftest import Service
@@ -10,6 +14,8 @@ from tests.waits.conftest import until
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 prometheus = pytest.importorskip("prometheus_client.parser")
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def measured(service: Service) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -58,3 +64,23 @@ def test_a_new_server_counts_from_its_beginning(service: Service) -> None:
     service.end()
     service.begin()
     assert "ironflow_runs_total" not in measured(service)
+
+
+def test_the_board_asks_for_metrics_and_labels_that_exist(service: Service) -> None:
+    service.begin()
+    service.start("squares", input={"n": 1}, wait=True)
+    parked = service.start("waits")["run_id"]
+    service.until_status(parked, "waiting")
+    found = measured(service)
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", service.client.get("/metrics").text, re.MULTILINE))
+    names = {f"{name}_bucket" if kind == "histogram" else name for name, kind in types.items()}
+    board = json.loads((ROOT / "deploy" / "grafana_board.json").read_text())
+    asked = [(target["expr"], target["legendFormat"]) for panel in board["panels"] for target in panel["targets"]]
+    for expression, legend in asked:
+        [name] = re.findall(r"\b(?:ironflow|process)_\w+", expression)
+        assert name in names
+        by = re.findall(r"[\w]+", " ".join(re.findall(r"by \(([^)]*)\)", expression)))
+        assert set(re.findall(r"{{(\w+)}}", legend)) <= {*by, "instance"}
+        known = {label for sample in found.get(name, {}) for label, _ in sample}
+        filters = re.findall(r'(\w+)=~?"', expression)
+        assert {*by, *filters} <= known or name not in found, expression
