@@ -66,7 +66,7 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
     SIGTERM lets running steps end; what was accepted goes on with the next start. The second ends the process at once.
     """
     from ironflow_nb.server.access_guard import AccessGuard, is_loopback
-    from ironflow_nb.server.http_server import HttpServer
+    from ironflow_nb.server.http_server import HttpServer, allow_many_connections
 
     _check_token(token)
     if (certificate is None) != (certificate_key is None):
@@ -82,6 +82,7 @@ def serve_command(  # noqa: PLR0913 -- the options of a command
             host, token, needs_key=is_open or require_key or token is not None, project=project, env=env
         )
         offers = RunOffers(engine)
+        allow_many_connections()
         server = HttpServer(engine, guard, port, offers, tls)
         pushes = _dispatchers(engine, offers, endpoints)
         if is_open and tls is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ from ironflow_nb.remote.run_offers import RunOffers
 from ironflow_nb.server.access_guard import AccessGuard
 from ironflow_nb.server.application import make_application
 from ironflow_nb.server.event_feed import EventFeed
+from ironflow_nb.server.request_heads import HEAD_S, protocol_with_limit
 
 _LAST_ANSWERS_S: Final = 5
+_MOST_FILES: Final = 65_536
 
 
 class HttpServer:
@@ -21,9 +24,11 @@ class HttpServer:
 
     def __init__(
         self, engine: Engine, guard: AccessGuard, port: int, offers: RunOffers,
-        certificate: tuple[Path, Path] | None = None,
+        certificate: tuple[Path, Path] | None = None, head_s: float = HEAD_S,
     ) -> None:  # fmt: skip
         """Take the port. `certificate` are the files of a certificate and its key: with them it speaks TLS.
+
+        A connection whose request has no complete headers within `head_s` is closed.
 
         Raises:
             ModuleNotFoundError: the extra `server` is not installed.
@@ -36,6 +41,7 @@ class HttpServer:
 
         config = uvicorn.Config(
             application, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none",
+            http=protocol_with_limit(head_s),
             timeout_graceful_shutdown=_LAST_ANSWERS_S, **_of_tls(certificate),
         )  # fmt: skip
         try:
@@ -78,6 +84,16 @@ class HttpServer:
         """Take no more requests, and end with the last answer: requests that wait are answered now."""
         self._feed.stop()
         self._server.should_exit = True
+
+
+def allow_many_connections() -> None:
+    """Let this process have as many open files, and so connections, as the system allows it; by default often 1,024."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _of_tls(certificate: tuple[Path, Path] | None) -> dict[str, Any]:
