@@ -15,7 +15,7 @@ from ironflow_nb.access.resource_names import part_of_name
 from ironflow_nb.cli.definition_loader import load_all
 from ironflow_nb.cli.journal_option import absolute_place, journal_option
 from ironflow_nb.cli.worker_process import PAUSE_S, Dispatch, StopSignals, Work
-from ironflow_nb.errors import DefinitionError, IronflowError
+from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY, Engine, api, logger
 from ironflow_nb.remote.push_dispatcher import PushDispatcher
 from ironflow_nb.remote.push_endpoint import SIGNING_VARIABLE, checked_secrets

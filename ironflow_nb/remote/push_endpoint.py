@@ -62,9 +62,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def endpoint(
-    *flows: Runnable, secret: str | Sequence[str] | None = None, most_bytes: int = MOST_BYTES
-) -> PushEndpoint:
+def endpoint(*flows: Runnable, secret: str | Sequence[str] | None = None, most_bytes: int = MOST_BYTES) -> PushEndpoint:
     """Return an ASGI application that executes runs of these flows for a server, which pushes them to it.
 
     Mount it in any application, or serve it alone: ``uvicorn app:application``. The server is begun with

@@ -15,6 +15,7 @@ from ironflow_nb.execution import Engine, logger
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.event_columns import event_data
 from ironflow_nb.journal.ports import EventRow, Select
+from ironflow_nb.server.server_sent_events import sse_message
 from ironflow_nb.server.server_threads import in_thread
 
 _LOOK_S: Final = 0.05
@@ -23,11 +24,15 @@ _LOOKS_AT_OWNERS: Final = 20
 
 
 class EventPage(NamedTuple):
-    """Events of a run after a position, and the status of the run when they were read."""
+    """Events of a run after a position, and the status of the run when they were read.
+
+    `text` is what all who follow the run are sent.
+    """
 
     events: list[dict[str, Any]]
     status: RunStatus
     is_last: bool
+    text: bytes = b""
 
 
 class EndOfWait:
@@ -159,7 +164,7 @@ class EventFeed:
         """Return events of the run after the position; requests for the same ones share one read."""
         found = self._pages.get((run_id, after, limit))
         if found is None or (found.done() and found.exception() is not None):
-            found = asyncio.ensure_future(in_thread(read_page, self._engine, run_id, after, limit))
+            found = asyncio.ensure_future(in_thread(_page_to_send, self._engine, run_id, after, limit))
             self._pages[run_id, after, limit] = found
         return await asyncio.shield(found)  # a client that goes away takes it from nobody else
 
@@ -190,6 +195,11 @@ def read_page(engine: Engine, run_id: RunId, after: int, limit: int) -> EventPag
         statuses = statuses_of(engine, reader, reader.runs(Select(run_ids=[run_id])))
     # A run that is gone has ended for those who follow it.
     return EventPage([_event(row) for row in rows], statuses.get(run_id, RunStatus.CANCELLED), len(rows) < limit)
+
+
+def _page_to_send(engine: Engine, run_id: RunId, after: int, limit: int) -> EventPage:
+    page = read_page(engine, run_id, after, limit)
+    return page._replace(text=b"".join(sse_message(each, position=each["position"]) for each in page.events))
 
 
 def _event(row: EventRow) -> dict[str, Any]:

@@ -28,7 +28,7 @@ async def stream_of_events(feed: EventFeed, run_id: RunId, after: int) -> AsyncI
             continue
         if page.events:
             after = page.events[-1]["position"]
-            yield b"".join(sse_message(each, position=each["position"]) for each in page.events)
+            yield page.text
         if page.is_last and page.status in ENDED:
             yield sse_message({"run_id": run_id, "status": page.status.value}, name="end")
             return

@@ -26,7 +26,17 @@ pytestmark = [pytest.mark.skipif(os.name == "nt", reason="the image is of Linux"
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 COMPOSE = YAML(typ="safe").load(DEPLOY / "compose.yaml")
-FLOWS = "from ironflow_nb import flow, step\n\n@step\ndef work(n):\n    return n * n\n\n@flow\ndef square(n: int):\n    return work(n)\n"
+FLOWS = """
+from ironflow_nb import flow, step
+
+@step
+def work(n):
+    return n * n
+
+@flow
+def square(n: int):
+    return work(n)
+"""
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -119,7 +129,8 @@ def test_the_server_and_the_worker_of_the_compose_file_work_together(image: Imag
     }  # fmt: skip
     assert services["server"]["environment"].keys() == services["worker"]["environment"].keys() == given.keys()
     url = image.start(services["server"]["command"], **given)
-    assert services["server"]["ports"][0].rpartition(":")[2] in {rest for word, rest in instructions() if word == "EXPOSE"}
+    exposed = {rest for word, rest in instructions() if word == "EXPOSE"}
+    assert services["server"]["ports"][0].rpartition(":")[2] in exposed
     image.start(services["worker"]["command"], **given)
     asked: dict[str, Any] = {"flow": "square", "input": {"n": 4}, "wait": True}
     found = httpx.post(f"{url}/runs", json=asked, headers={"Authorization": f"Bearer {'t' * 32}"}, timeout=LIMIT_S)

@@ -50,7 +50,8 @@ async def follow_by_many(port: int, run_id: str, open_gate: object) -> list[byte
     begun = [await reader.readuntil(b"RunStarted") for reader, _ in clients]
     assert callable(open_gate)
     open_gate()
-    told = [first + await reader.readuntil(b"event: end\ndata: ") for first, (reader, _) in zip(begun, clients, strict=True)]
+    end = b"event: end\ndata: "
+    told = [first + await reader.readuntil(end) for first, (reader, _) in zip(begun, clients, strict=True)]
     for _, writer in clients:
         writer.close()
     return told
