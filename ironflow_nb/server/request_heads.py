@@ -15,7 +15,9 @@ def protocol_with_limit(head_s: float = HEAD_S) -> type[Any]:
     """Return uvicorn's protocol, but that a connection is closed whose headers are not there in time."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    class LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, unused-ignore]
+    chosen: Any = AutoHTTPProtocol
+
+    class LimitedProtocol(chosen):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
