@@ -87,7 +87,7 @@ class HttpServer:
 
 
 def allow_many_connections() -> None:
-    """Let this process have as many open files, and so connections, as the system allows it; by default often 1,024."""
+    """Raise the limit of open files, and so of connections, to what the system allows; it is often 1,024."""
     with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
 

@@ -103,7 +103,8 @@ def test_a_run_is_begun_watched_paused_resumed_and_answered(service: Service, op
     form.locator("button").click()
     page.wait_for_url("**/#/runs/*")
     page.wait_for_selector(".ironflow-card g[data-kind][data-status=running]")
-    page.click("[data-action=pause]")
+    with page.expect_response("**/pause"):
+        page.click("[data-action=pause]")
     service.open()
     page.click("[data-action=resume]")
     page.wait_for_selector("dl >> text=completed")
@@ -117,7 +118,7 @@ def test_a_run_is_begun_watched_paused_resumed_and_answered(service: Service, op
     assert slider.locator(".ironflow-ghost").count() == 0
     slider.get_by_role("slider").first.press("Home")
     slider.locator("text=1 of").wait_for()
-    until(lambda: slider.locator(".ironflow-ghost").count() == 2)
+    slider.locator(".ironflow-ghost", has_text="gate").wait_for()
     slider.locator("button:has-text('Compare')").click()
     slider.locator("dt:has-text('gate[0]')").wait_for()
     page.click("summary:has-text('Moments')")
