@@ -26,9 +26,11 @@ from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
+from tests.sample import sampled
 
 IN_CI = bool(os.environ.get("CI"))
 FULL_PROOF = os.environ.get("IRONFLOW_PROOF") == "full"
+KEY = "a key of the tests"
 SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 
 # Who runs the tests in the background of a shell has them ignore interrupts, which some of them are about.
@@ -44,8 +46,9 @@ def _parse_alone(*given: Any, **options: Any) -> Any:
         return PARSE(*given, **options)
 
 
-# Python 3.11 bears the making of a tree in one thread at a time. Pytest makes one of each module that a test imports,
-# and the engine, on threads of its own, of the sources of flows.
+# Python 3.11 raises a SystemError from the making of a tree if the collection of garbage calls Python meanwhile, as
+# Hypothesis has it do, and another thread makes a tree in that call. `code_identity.syntax.parse` tries again; pytest,
+# which makes trees of what a test imports, does not.
 ast.parse = _parse_alone  # type: ignore[assignment]
 
 # How long one example takes says more about what else the machine does than about the code.
@@ -53,10 +56,27 @@ settings.register_profile("ironflow", deadline=None)
 settings.load_profile("ironflow")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--sample N``, for the fast loop."""
+    told = "run at most N cases of each function; IRONFLOW_SEED chooses which"
+    parser.addoption("--sample", type=int, metavar="N", help=told)
+
+
+@pytest.hookimpl(trylast=True)  # after the marks have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep some cases of each function: the same ones in all processes of the tests."""
+    most = config.getoption("sample")
+    if most is None:
+        return
+    kept = sampled((item.nodeid for item in items), most, SEED)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
 @pytest.fixture(autouse=True)
 def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test sign with, or write into, what belongs to the person who runs it."""
-    monkeypatch.setenv("IRONFLOW_KEY", "a key of the tests")
+    monkeypatch.setenv("IRONFLOW_KEY", KEY)
     monkeypatch.delenv("IRONFLOW_DB", raising=False)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,8 @@ import pytest
 import ironflow_nb as iron
 from notebooks import demo, renew
 
+pytestmark = pytest.mark.notebook
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What the text of a notebook promises must stand in its outputs, in this order.
@@ -144,7 +146,6 @@ def test_nothing_of_a_machine_is_stored_with_a_notebook(path: Path) -> None:
     assert renew.OF_A_MACHINE.findall(path.read_text()) == []
 
 
-@pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom_to_what_is_stored(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,7 +214,6 @@ def text(output: nbformat.NotebookNode) -> str:
     return str(output.data.get("text/plain", "")) + "\n"
 
 
-@pytest.mark.notebook
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_the_demo_survives_the_death_of_its_kernel(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
@@ -231,7 +231,6 @@ def test_the_demo_survives_the_death_of_its_kernel(tmp_path: Path) -> None:
     assert (tmp_path / "build" / "demo" / "01_first_flow.html").stat().st_size > 50_000
 
 
-@pytest.mark.notebook
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_sweep_whose_kernel_is_killed_three_times_charges_each_invoice_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -210,7 +210,6 @@ NOTEBOOK = [
 
 
 @pytest.mark.crash
-@pytest.mark.kernel
 def test_a_notebook_is_a_worker_without_the_cells_that_run_something(place: Place) -> None:
     notebook(place.folder / "analysis.ipynb", *NOTEBOOK)
     run = place.start("gated.start(3, detach=True)")
