@@ -18,6 +18,7 @@ from enum import Enum
 from tokenize import TokenError
 from typing import Any, Final
 
+from ironflow_nb.code_identity.syntax import parse
 from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.decisions import Accept
 from ironflow_nb.deciders.transitions import Transition, merge_transitions
@@ -251,7 +252,7 @@ class _SourceReading:
 
 def _parsed_body(function: Callable[..., Any]) -> list[ast.stmt]:
     try:
-        return ast.parse(textwrap.dedent(inspect.getsource(function))).body
+        return parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError, TokenError):
         return []
 

@@ -10,18 +10,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import ExpressionFailed, SecretMissing, ValueNotStorable
-from tests.graphs.hidden import (
-    NUMBERS,
-    RESULTS,
-    Frozen,
-    Record,
-    Shown,
-    assert_nowhere,
-    calling,
-    contents,
-    journal,
-    shown,
-)
+from tests.graphs.hidden import NUMBERS, RESULTS, Frozen, Record, Shown, calling, contents, journal, secrets_in, shown
 
 __all__ = ["journal"]
 
@@ -35,7 +24,7 @@ def test_no_result_has_a_secret_in_it(journal: Path, secret: str, result: str) -
         told = graph()
     except ValueNotStorable as error:
         told = [str(error), *error.__notes__]
-    assert_nowhere(journal, None if isinstance(told, Shown) else told, *shown(graph))
+    assert secrets_in(journal, None if isinstance(told, Shown) else told, *shown(graph)) == []
 
 
 @pytest.mark.parametrize("result", NUMBERS)
@@ -43,7 +32,7 @@ def test_no_number_is_a_secret(journal: Path, result: str) -> None:
     graph = calling(NUMBERS[result], "{{ secrets.pin }}")
     with suppress(ValueNotStorable):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_data_is_blackened_and_keeps_its_classes(journal: Path) -> None:
@@ -87,7 +76,7 @@ def test_what_an_expression_makes_of_a_secret_is_not_kept(journal: Path, made: s
     graph = calling(f, made)
     with suppress(ValueError, ValueNotStorable):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
     parts = [str(each) for value in seen for each in (value if isinstance(value, list) else [value])]
     kept = b"\n".join(contents(journal))
     assert [part for part in parts if len(part) > 3 and part.encode() in kept] == []

@@ -16,7 +16,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.errors import InputInvalid, ValueNotStorable
 from ironflow_nb.execution.registry import REGISTRY
-from tests.graphs.hidden import PIN, TOKEN, assert_nowhere, calling, journal, secretly, shown
+from tests.graphs.hidden import PIN, TOKEN, calling, journal, secretly, secrets_in, shown
 from tests.graphs.playing import graph_of
 from tests.waits.conftest import LIMIT_S, until
 
@@ -92,7 +92,7 @@ def test_a_body_leaves_no_secret_in_the_journal(leave: Callable[[str], object], 
     graph = calling(lambda token: leave(token), "{{ secrets.token }}")
     with pytest.raises(ValueNotStorable, match=REFUSED):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_a_signal_that_a_body_sends_has_no_secret(journal: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_signal_that_a_body_sends_has_no_secret(journal: Path) -> None:
     graph = calling(lambda token: other.signal("go", [token]), "{{ secrets.token }}")
     with pytest.raises(ValueNotStorable, match=REFUSED):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
     other.signal("go", "more")
     assert other.result(timeout_s=LIMIT_S) == "more"
 
@@ -128,7 +128,7 @@ def test_a_child_leaves_no_secret_in_the_journal(leave: Callable[[], object], jo
     graph = secretly({"id": "a", "workflow": "leaving"})
     with pytest.raises(ValueNotStorable, match=REFUSED):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_an_async_child_leaves_no_secret_in_the_journal(journal: Path) -> None:
@@ -142,14 +142,14 @@ def test_an_async_child_leaves_no_secret_in_the_journal(journal: Path) -> None:
 
     graph = secretly({"id": "a", "workflow": "leaving_async"})
     graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_a_node_waits_for_no_signal_with_a_secret_in_its_name(journal: Path) -> None:
     graph = secretly({"id": "a", "wait": {"any_of": ["x", "{{ env.ALIAS }}"]}})
     with pytest.raises(ValueNotStorable, match=REFUSED):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_questions_answers_and_signals_are_kept_without_a_secret(journal: Path) -> None:
@@ -167,7 +167,7 @@ def test_questions_answers_and_signals_are_kept_without_a_secret(journal: Path) 
     questions = iron.waiting()
     run.answer(f"it is {TOKEN}")
     assert run.result(timeout_s=LIMIT_S) == [{"token": {"***"}}, "it is ***"]
-    assert_nowhere(journal, questions.to_string(max_colwidth=None), *shown(graph))
+    assert secrets_in(journal, questions.to_string(max_colwidth=None), *shown(graph)) == []
 
 
 def test_a_measured_number_that_is_a_secret_is_none(journal: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_measured_number_that_is_a_secret_is_none(journal: Path) -> None:
     assert graph.last is not None
     metrics = graph.last.metrics()
     assert metrics["value"].isna().tolist() == [True, True, False]
-    assert_nowhere(journal, metrics.to_string(), *shown(graph))
+    assert secrets_in(journal, metrics.to_string(), *shown(graph)) == []
 
 
 def test_the_rows_of_a_sweep_have_no_secret(journal: Path) -> None:
@@ -214,7 +214,7 @@ def test_what_is_given_by_hand_has_no_secret(
         REGISTRY.forget("graph", "g")
     with pytest.raises(ValueNotStorable, match=REFUSED):
         give(run)
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_what_is_given_by_hand_to_a_child_has_no_secret_of_the_graph_that_called_it(journal: Path) -> None:
@@ -228,7 +228,7 @@ def test_what_is_given_by_hand_to_a_child_has_no_secret_of_the_graph_that_called
     assert called.last is not None
     with pytest.raises(ValueNotStorable, match=REFUSED):
         called.last.inject("made", TOKEN, reason="known")
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_no_schedule_and_no_row_of_a_sweep_is_called_by_a_secret(journal: Path) -> None:
@@ -239,7 +239,7 @@ def test_no_schedule_and_no_row_of_a_sweep_is_called_by_a_secret(journal: Path) 
     with pytest.raises(InputInvalid, match="row 0: a secret is in the key of the row of graph g"):
         graph.sweep([{"x": 1}], key=lambda **_: TOKEN)
     assert iron.schedules().empty
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 # -- what undoes ---------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_what_an_undo_is_given_is_kept_nowhere(journal: Path, expression: str, f
     with pytest.raises(ValueError, match="no"):
         graph()
     assert len(seen) == 1
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
     assert not any(str(seen[0]) in text for text in shown(graph))
 
 
@@ -287,7 +287,7 @@ def test_a_child_graph_that_its_parent_undoes_keeps_its_own_secret(journal: Path
     with pytest.raises(ValueError, match="no"):
         outer()
     assert seen == [TOKEN]
-    assert_nowhere(journal, *shown(outer))
+    assert secrets_in(journal, *shown(outer)) == []
 
 
 def test_an_undo_of_a_child_flow_gets_its_arguments_and_they_are_kept_nowhere(journal: Path) -> None:
@@ -302,7 +302,7 @@ def test_an_undo_of_a_child_flow_gets_its_arguments_and_they_are_kept_nowhere(jo
     with pytest.raises(ValueError, match="no"):
         graph()
     assert seen == [TOKEN]
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_an_undo_may_ask_for_the_time_and_for_identifiers(journal: Path) -> None:
@@ -331,7 +331,7 @@ def test_an_undo_may_ask_for_the_time_and_for_identifiers(journal: Path) -> None
     assert first[1:] == second[1:]  # of both attempts, for what is called with it may do it once
     assert first[2].endswith(PIN)
     assert len({first[1], *first[2].split()}) == 3
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 RESUMED = """
@@ -375,4 +375,4 @@ def test_a_process_that_goes_on_with_the_undos_alone_keeps_the_secret_too(journa
         command = [sys.executable, str(script), str(journal)]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
     assert "['completed', 'compensated', 'failed', 'completed', 'failed']" in ended.stdout, ended.stderr
-    assert_nowhere(journal, ended.stderr)
+    assert secrets_in(journal, ended.stderr) == []

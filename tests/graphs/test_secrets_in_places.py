@@ -13,7 +13,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import ValueNotStorable
-from tests.graphs.hidden import PIN, RESULTS, TOKEN, Plain, assert_nowhere, calling, journal, secretly, shown
+from tests.graphs.hidden import PIN, RESULTS, TOKEN, Plain, calling, journal, secretly, secrets_in, shown
 from tests.graphs.playing import graph_of
 
 __all__ = ["journal"]
@@ -60,7 +60,7 @@ def test_no_error_carries_a_secret(journal: Path, result: str) -> None:
     while error is not None:
         told += [repr(error), str(error), repr(vars(error)), repr(error.args), repr(getattr(error, "slot", None))]
         error = error.__cause__ or error.__context__
-    assert_nowhere(journal, *(each for each in told if "<shown" not in each), *shown(graph))
+    assert secrets_in(journal, *(each for each in told if "<shown" not in each), *shown(graph)) == []
 
 
 def test_an_error_that_tells_what_it_carries_is_told_without(journal: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_error_that_tells_what_it_carries_is_told_without(journal: Path) -> N
     graph = calling(f, "{{ secrets.token }}")
     with pytest.raises(iron.errors.NodeFailed, match=r"Telling: told \*\*\*"):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_a_group_and_a_retried_failure_have_no_secret(journal: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_group_and_a_retried_failure_have_no_secret(journal: Path) -> None:
     graph = calling(f, "{{ secrets.token }}", retry={"attempts": 3, "delay_s": 0})
     with pytest.raises(ExceptionGroup) as caught:
         graph()
-    assert_nowhere(journal, repr(caught.value), *shown(graph))
+    assert secrets_in(journal, repr(caught.value), *shown(graph)) == []
 
 
 # -- places ------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_inputs_of_steps_have_no_secret_that_came_in_another_way(
         functions={"f": lambda value: value},
     )
     assert graph() == "***"
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 def test_a_secret_in_the_input_the_key_or_the_text_is_refused_before_anything_is_kept(journal: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_code_of_functions_is_kept_without_a_secret_that_stands_in_it(journa
     exec(compile(source.read_text(), str(source), "exec"), namespace)
     graph = calling(namespace["f"], "{{ secrets.token }}")
     assert graph() == len(PIN)
-    assert_nowhere(journal)
+    assert secrets_in(journal) == []
 
 
 def test_children_have_no_secret_of_their_parent(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_children_have_no_secret_of_their_parent(journal: Path, monkeypatch: pyt
     assert REGISTRY.find("graph", "inner")
     told = graph()
     assert told[2] == "***"
-    assert_nowhere(journal, told, *shown(graph))
+    assert secrets_in(journal, told, *shown(graph)) == []
 
 
 def test_a_child_graph_keeps_its_own_secret_from_its_parent(journal: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_child_graph_keeps_its_own_secret_from_its_parent(journal: Path) -> No
     )  # fmt: skip
     outer = graph_of({"id": "a", "workflow": "inner"})
     outer()
-    assert_nowhere(journal, *shown(outer))
+    assert secrets_in(journal, *shown(outer)) == []
 
 
 def test_the_input_of_a_child_has_no_secret(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_the_input_of_a_child_has_no_secret(journal: Path, monkeypatch: pytest.M
     graph = secretly({"id": "a", "workflow": "inner", "input": {"x": "{{ env.ALIAS }}"}})
     with pytest.raises(ValueNotStorable, match="the input of inner, the child of node a"):
         graph()
-    assert_nowhere(journal, *shown(graph))
+    assert secrets_in(journal, *shown(graph)) == []
 
 
 RESUMED = """
@@ -219,7 +219,7 @@ def test_a_run_that_another_process_continues_has_no_secret(journal: Path, tmp_p
         )  # fmt: skip
         said += done.stdout + done.stderr
     assert "ValueError ***" in said
-    assert_nowhere(journal, said)
+    assert secrets_in(journal, said) == []
 
 
 def test_a_uuid_is_found_without_its_hyphens(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
