@@ -110,6 +110,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.headless_shell": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.card_widget": "it needs anywidget",
     "ironflow_nb.notebook.dashboard_card": "few notebooks show one",
+    "ironflow_nb.notebook.decider_card": "few notebooks show one",
     "ironflow_nb.notebook.slider_card": "few notebooks show one",
     "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
     "ironflow_nb.notebook.inbox_card": "only a front end with widgets shows one",

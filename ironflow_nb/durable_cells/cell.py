@@ -85,7 +85,8 @@ def _split_names(text: str) -> tuple[str, ...]:
 KIND: Final = RunKind.CELL
 _NAME: Final = re.compile(r"\w[\w.\-]*")
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-_SHELL_NAMES: Final = frozenset({"exit", "quit", "In", "Out"})
+_LABEL_LENGTH: Final = 40
+SHELL_NAMES: Final = frozenset({"exit", "quit", "In", "Out"})
 """Names that IPython adds to the namespace of the user."""
 
 
@@ -98,6 +99,8 @@ class CellOptions:
     retries: int = 0
     timeout_s: float | None = None
     cache: bool | Duration | None = None
+    is_unmarked: bool = False
+    """Whether nobody marked the cell: then files and the data that its functions read are inputs, too."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,11 @@ class Cell:
     def tree(self) -> ast.Module:
         """The syntax tree of the source; a SyntaxError shows the line of the cell."""
         return syntax.parse(self.source, self.file or "<cell>")
+
+    @property
+    def label(self) -> str:
+        """The name, or the first line of code of a cell that nobody marked and that has only an id."""
+        return _shortened(ast.unparse(self.tree.body[0])) if self.options.is_unmarked else self.name
 
     @cached_property
     def uses(self) -> NameUses:
@@ -190,6 +198,11 @@ class Cell:
         return header + textwrap.indent("\n".join([text, *ending]) or "pass", "    ", lambda _: True) + "\n"
 
 
+def _shortened(text: str) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= _LABEL_LENGTH else f"{line[: _LABEL_LENGTH - 3]}..."
+
+
 def _statement_in_function(node: ast.stmt) -> ast.stmt | None:
     """Return the statement in a form that is allowed in a function, or None if there is none."""
     if isinstance(node, ast.Global):
@@ -208,4 +221,4 @@ def is_data(value: object) -> bool:
 
 
 def _is_input(name: str, namespace: Mapping[str, Any]) -> bool:
-    return not name.startswith("__") and name not in _SHELL_NAMES and name in namespace and is_data(namespace[name])
+    return not name.startswith("__") and name not in SHELL_NAMES and name in namespace and is_data(namespace[name])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import linecache
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -22,6 +22,17 @@ from ironflow_nb.durable_cells.cell_record import (
     build_record,
     is_closed_resource,
     within_limit,
+)
+from ironflow_nb.durable_cells.random_state import random_state
+from ironflow_nb.durable_cells.shared_values import (
+    BULKY_BYTES,
+    BYTES_PER_S,
+    QUICK_S,
+    is_variable,
+    may_differ,
+    n_bytes,
+    reachable_parts,
+    shared_with,
 )
 from ironflow_nb.errors import DefinitionError, StepTimeout
 from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
@@ -180,9 +191,11 @@ class CellAttempt:
         self._context = context
         self._wanted = wanted
         self._is_reported = missing.is_unreadable
-        self._inputs_before = {name: context.namespace[name] for name in wanted.ins}
+        self._inputs_before = {name: context.namespace[name] for name in wanted.ins if name in context.namespace}
         self._bound_before = dict(context.namespace)
         self._n_attempts = 0
+        self._took_s = 0.0
+        self._random_before = random_state()
 
     def __call__(self) -> None:
         """Perform the step; called as the flow of the run."""
@@ -222,19 +235,27 @@ class CellAttempt:
     def _execute_body(self) -> CellEffects:
         __tracebackhide__ = True
         context, cell = self._context, self._wanted.cell
+        clock = context.engine.access.clock
+        began_s = clock.monotonic()
         with context.output_sink.recording() as shown:
             value = execute(context.engine, cell, context.namespace)
             context.output_sink.show_result(value)
-        self.outs = self._assigned_values()
+        self._took_s = clock.monotonic() - began_s
+        random_after = random_state()
+        changed = self._changed_inputs()
+        self.outs = self._assigned_values(changed)
         namespace = context.namespace
         return CellEffects(
             outs=self.outs,
             gone=tuple(name for name in cell.uses.deletes if name not in namespace),
             brief=frozenset(cell.uses.contexts if cell.options.outs is None else ()),
+            unchanged={name: value for name, value in self._inputs_before.items() if name not in changed},
+            again=self._not_stored(),
             unsettled={name: namespace[name] for name, _ in cell.uses.unsettled if name in namespace},
             ins=self._wanted.ins,
             shown=within_limit(shown),
             code=code_text(self._wanted),
+            random=random_after if cell.options.is_unmarked and random_after != self._random_before else None,
         )
 
     def _encode_effects(self, left: CellEffects) -> EncodedResult:
@@ -242,19 +263,33 @@ class CellAttempt:
         self._warn_of_unstorable()
         return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 
-    def _assigned_values(self) -> dict[str, Any]:
+    def _not_stored(self) -> dict[str, str]:
+        """Return what a quick cell that nobody marked makes anew, with the reasons, instead of storing it."""
+        if not self._wanted.cell.options.is_unmarked or self._took_s >= QUICK_S:
+            return {}
+        if may_differ(self._wanted.cell.tree) or self._random_before != random_state():
+            return {}
+        least = max(BULKY_BYTES, self._took_s * BYTES_PER_S)
+        bulky = [name for name, value in self.outs.items() if n_bytes(value) > least]
+        shared = shared_with(self.outs, self._inputs_before)
+        return dict.fromkeys(bulky, "quicker to make than to store") | {
+            name: f"a part of {other}" for name, other in shared.items()
+        }
+
+    def _assigned_values(self, changed: list[str]) -> dict[str, Any]:
         """Return the values by name: those of ``--out``, else what the cell assigned or changed in place."""
         cell, namespace = self._wanted.cell, self._context.namespace
         if cell.options.outs is not None:
             missing = [name for name in cell.options.outs if name not in namespace]
             if missing:
                 raise NameError(f"the cell {cell.name} has not assigned {', '.join(missing)}, which --out names")
-            self._warn_of_unlisted_changes()
+            self._warn_of_unlisted_changes(changed)
             return {name: namespace[name] for name in cell.options.outs}
         names = dict.fromkeys(
             [
                 *cell.uses.assigns,
-                *self._changed_in_place(),
+                *(cell.uses.private if cell.options.is_unmarked else ()),
+                *self._changed_in_place(changed),
                 *(self._rebound_names() if cell.uses.hides_assignments else ()),
             ]
         )
@@ -268,14 +303,19 @@ class CellAttempt:
     def _changed_inputs(self) -> list[str]:
         """Return the names of inputs whose objects were changed, also if the name is bound to another object now."""
         engine, ins = self._context.engine, self._wanted.ins
-        known = [name for name in ins if name not in self._wanted.opaque]
+        known = [name for name in self._inputs_before if name not in self._wanted.opaque]
         return [name for name in known if digest_of(engine, self._inputs_before[name])[0] != ins[name]]
 
-    def _changed_in_place(self) -> list[str]:
-        """Return the names of changed inputs that are still bound to the same object."""
-        return [
-            name for name in self._changed_inputs() if self._context.namespace.get(name) is self._inputs_before[name]
-        ]
+    def _changed_in_place(self, changed: list[str]) -> list[str]:
+        """Return the names that are bound to changed objects, and in an unmarked cell those of what holds them."""
+        if not changed:
+            return []
+        objects = [self._inputs_before[name] for name in changed]
+        variables = {name: value for name, value in self._context.namespace.items() if is_variable(name, value)}
+        if not self._wanted.cell.options.is_unmarked:
+            return [name for name, value in variables.items() if any(value is each for each in objects)]
+        parts = set[int]().union(*map(reachable_parts, objects))
+        return [name for name, value in variables.items() if not parts.isdisjoint(reachable_parts(value))]
 
     def _rebound_names(self) -> list[str]:
         """Return the names that are bound to other objects than before; a magic does not show which it assigns."""
@@ -284,8 +324,9 @@ class CellAttempt:
         found = [name for name in [*namespace] if not name.startswith("_") and name not in known]
         return [name for name in found if namespace[name] is not self._bound_before.get(name)]
 
-    def _warn_of_unlisted_changes(self) -> None:
-        left_out = [name for name in self._changed_in_place() if name not in (self._wanted.cell.options.outs or ())]
+    def _warn_of_unlisted_changes(self, changed: list[str]) -> None:
+        outs = self._wanted.cell.options.outs or ()
+        left_out = [name for name in self._changed_in_place(changed) if name not in outs]
         if left_out:
             names = ", ".join(left_out)
             say(
@@ -299,12 +340,28 @@ class CellAttempt:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.kept.left_out.items())
             say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not defined after it is restored")
         lost = self.kept.about.lost
-        if lost and not self._is_reported:
+        if self._wanted.cell.options.is_unmarked:
+            self._warn_of_slow(lost)
+        elif lost and not self._is_reported:
             names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())
             others = ",".join(name for name in self.outs if name not in lost) or '""'
             say(
                 f"{self._wanted.cell.name}: {names} can't be stored, so the cell runs again in each new kernel; "
                 f"leave it out with --out {others}, or keep what it is made of, such as a path"
+            )
+
+    def _warn_of_slow(self, lost: Mapping[str, tuple[str, str]]) -> None:
+        """Say why a slow cell that nobody marked is executed again in a new kernel."""
+        if self._took_s < QUICK_S or self._is_reported:
+            return
+        if lost:
+            names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())
+            say(f"{names} can't be stored, so this cell runs again in each new kernel; make it in a cell of its own")
+        elif self._wanted.opaque:
+            name, kind = next(iter(self._wanted.opaque.items()))
+            say(
+                f"{name} ({kind}) can't be recognised in another process, so this cell runs again in each new kernel; "
+                f"if it does not matter which one it is: {name} = iron.resource({name})"
             )
 
 
@@ -321,6 +378,8 @@ class _CellStorage(RunStorage):
 
 
 def _add_advice(error: BaseException, cell: Cell) -> None:
-    """Add a note with what to do; it is shown after the user's own traceback."""
+    """Add a note with what to do; it is shown after the user's own traceback. An unmarked cell is any cell."""
+    if cell.options.is_unmarked:
+        return
     what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; correct it and run it"
     annotate(error, f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")

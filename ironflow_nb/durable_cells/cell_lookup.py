@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.cell_record import OutputSink, about_of, code_of, record_of, refuse_unstorable
+from ironflow_nb.durable_cells.file_inputs import file_inputs, is_gone_file, spoken_input
 from ironflow_nb.errors import FlowNotDefined, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution import Engine, StepSpec, continuations, notebook_path
 from ironflow_nb.values.classes import class_name
@@ -99,11 +100,22 @@ def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
     import_modules(cell, namespace)
     ins: dict[str, str] = {}
     opaque: dict[str, str] = {}
-    for name in (*cell.names_in(namespace), *imported_data(engine, cell, namespace)):
+    for name in input_names(engine, cell, namespace, cell.names_in(namespace)):
         ins[name], is_opaque = digest_of(engine, namespace[name])
         if is_opaque:
             opaque[name] = class_name(type(namespace[name]))
+    if cell.options.is_unmarked:
+        ins |= file_inputs(cell.tree, namespace)
     return call_with_inputs(engine, cell, ins, namespace, opaque)
+
+
+def input_names(engine: Engine, cell: Cell, namespace: dict[str, Any], names: Collection[str]) -> tuple[str, ...]:
+    """Return the names with those of imported data, and for an unmarked cell of the data that its functions read."""
+    found = dict.fromkeys((*names, *imported_data(engine, cell, namespace)))
+    if cell.options.is_unmarked:
+        read = [name for name in cell.spec(found, namespace).tracked.data if name in namespace]
+        found |= dict.fromkeys(name for name in read if is_data(namespace[name]))
+    return tuple(found)
 
 
 def call_with_inputs(
@@ -127,7 +139,7 @@ def digest_of(engine: Engine, value: object) -> tuple[str, bool]:
 
 
 def find_execution(
-    engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any]
+    engine: Engine, key: str, wanted: CellCall, namespace: dict[str, Any]
 ) -> FoundExecution | NoExecution:
     """Return the recorded execution of the call that can be reused, or why there is none."""
     with engine.reading() as reader:
@@ -139,11 +151,28 @@ def find_execution(
     record = RecordedSteps(rows, discarded=discards).find(wanted.identity, ROOT_BRANCH, 0)
     verdict = judge(record, wanted.spec.code)
     if not isinstance(verdict, Reuse):
-        return _nearest_execution(engine, wanted, run, rows)
+        missing = _nearest_execution(engine, wanted, run, rows)
+        again = _with_gone_files(engine, wanted, missing, namespace)
+        return missing if again is None else find_execution(engine, key, again, namespace)
     try:
         return FoundExecution(run, verdict.row, _readable_record(engine, verdict.row, namespace))
     except ValueUnreadable as error:
         return unreadable_execution(run, verdict.row, error)
+
+
+def _with_gone_files(
+    engine: Engine, wanted: CellCall, missing: NoExecution, namespace: dict[str, Any]
+) -> CellCall | None:
+    """Return the call with the files that the execution read and that are gone, so that it can still be restored."""
+    if missing.row is None or missing.row.output_id is None or not wanted.cell.options.is_unmarked:
+        return None
+    try:
+        record = record_of(engine, engine.access.value(missing.row.output_id, missing.row.row_key))
+        ins = about_of(record).ins
+    except ValueUnreadable:
+        return None
+    gone = {name: ins[name] for name in ins.keys() - wanted.ins.keys() if is_gone_file(name)}
+    return call_with_inputs(engine, wanted.cell, {**wanted.ins, **gone}, namespace, wanted.opaque) if gone else None
 
 
 def unreadable_execution(run: RunRow, row: StepRow, error: ValueUnreadable) -> NoExecution:
@@ -179,9 +208,9 @@ def reasons_against(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]
     assert row.output_id is not None
     record = record_of(engine, engine.access.value(row.output_id, row.row_key))
     before = about_of(record).ins
-    changed = [f"input {name} changed" for name, digest in wanted.ins.items() if before.get(name, digest) != digest]
-    added = [f"input {name} is new" for name in wanted.ins if name not in before]
-    gone = [f"input {name} is gone" for name in before if name not in wanted.ins]
+    changed = [f"{spoken_input(name)} changed" for name, now in wanted.ins.items() if before.get(name, now) != now]
+    added = [f"{spoken_input(name)} is new" for name in wanted.ins if name not in before]
+    gone = [f"{spoken_input(name)} is gone" for name in before if name not in wanted.ins]
     return [*_code_changes(code_of(engine, record), wanted), *changed, *added, *gone]
 
 
@@ -288,6 +317,8 @@ class RegisteredCell:
     def __init__(self, cell: Cell, registered_at: int) -> None:
         self.cell = cell
         self.registered_at = registered_at
+        self.outcome: str | None = None
+        """What this kernel did last: "computed" or "restored"."""
         self._last_rival: str | None = None
 
     on_change: Final = OnChange.REFRESH

@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from ironflow_nb.code_identity.referenced_values import is_constant
 from ironflow_nb.core.identity import Digest, ValueId
+from ironflow_nb.durable_cells.random_state import RandomState, set_random_state
 from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution import Engine, JournalAccess
 from ironflow_nb.values.classes import class_name
@@ -81,6 +83,8 @@ def within_limit(outputs: list[Output]) -> list[Output]:
 
 SHOWN: Final = "<shown>"
 CODE: Final = "<code>"
+RANDOM: Final = "<random>"
+NO_VARIABLES: Final = frozenset({SHOWN, CODE, RANDOM})
 """Names of the parts that are not variables; no variable can have such a name."""
 
 
@@ -91,7 +95,7 @@ class CellNotes(msgspec.Struct, frozen=True, omit_defaults=True):
     """The digests of its inputs (hex)."""
     modules: dict[str, str] = msgspec.field(default_factory=dict)
     same: dict[str, str] = msgspec.field(default_factory=dict)
-    """Further names of one object: name by first name."""
+    """Further names of one object: its first name, which may be that of an input, by name."""
     gone: tuple[str, ...] = ()
     """Names that the cell deleted."""
     lost: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
@@ -117,16 +121,22 @@ class CellEffects:
     gone: tuple[str, ...]
     brief: frozenset[str] = frozenset()
     """Names that a ``with`` bound: such a value is left out, and not lost, if it can't be stored."""
+    unchanged: Mapping[str, object] = field(default_factory=dict)
+    """The objects of inputs by name: of an output that is one of them, only the name is recorded."""
+    again: Mapping[str, str] = field(default_factory=dict)
+    """Why values are not stored although they could be, by name: then the cell is executed again."""
     unsettled: Mapping[str, object]
     """Definitions that would differ if they were executed again after the cell."""
     ins: Mapping[str, str]
     shown: list[Output]
     code: str
+    random: RandomState | None = None
+    """The state of the random numbers after the cell, if it has drawn some."""
 
 
 def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
     """Return the record of the execution; values that can't be stored are noted as lost."""
-    builder = _RecordBuilder(access)
+    builder = _RecordBuilder(access, left.unchanged, left.again)
     # Names of contexts come last: the object may have another name, under which it is stored.
     for name in sorted(left.outs, key=left.brief.__contains__):
         builder.add(name, left.outs[name])
@@ -135,6 +145,8 @@ def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
         builder.lose(name, value)
     builder.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
     builder.put(CODE, left.code)
+    if left.random is not None:
+        builder.put(RANDOM, list(left.random))
     about = CellNotes(
         ins=dict(left.ins), modules=builder.modules, same=builder.same, gone=left.gone, lost=dict(builder.lost)
     )
@@ -146,7 +158,7 @@ def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
 class _RecordBuilder:
     """Collects the values of one record."""
 
-    def __init__(self, access: JournalAccess) -> None:
+    def __init__(self, access: JournalAccess, unchanged: Mapping[str, object], again: Mapping[str, str]) -> None:
         self.values: list[StoredValue] = []
         self.parts: dict[str, ValueReference] = {}
         self.previews: dict[str, str | None] = {}
@@ -154,7 +166,8 @@ class _RecordBuilder:
         self.same: dict[str, str] = {}
         self.lost: dict[str, tuple[str, str]] = {}
         self._access = access
-        self._names: dict[int, str] = {}
+        self._names = {id(value): name for name, value in unchanged.items() if not is_constant(value)}
+        self._again = again
 
     def add(self, name: str, value: object) -> None:
         if isinstance(value, types.ModuleType):
@@ -164,21 +177,25 @@ class _RecordBuilder:
         if first != name:
             self.same[name] = first
             return
+        if name in self._again:
+            self.lose(name, value, self._again[name])
+            return
         try:
             digested = self._access.digester.digest(value)
             self.put(name, value, None if digested.opaque else digested.digest)
         except (ValueNotStorable, JournalError):
             self.lose(name, value)
 
-    def lose(self, name: str, value: object) -> None:
+    def lose(self, name: str, value: object, why: str = "") -> None:
         token = self._access.digester.provenance.token(value).hex()
-        self.lost[name] = class_name(type(value)), token
+        kind = class_name(type(value))
+        self.lost[name] = (f"{kind}, {why}" if why else kind), token
 
     def put(self, name: str, value: object, digest: Digest | None = None) -> None:
         stored = self._access.values.encode(value)
         self.values.append(stored)
         self.parts[name] = ValueReference(stored.value_id.hex(), None if digest is None else digest.hex())
-        if name not in {SHOWN, CODE}:
+        if name not in NO_VARIABLES:
             self.previews[name] = stored.preview or stored.type_name
 
 
@@ -189,12 +206,13 @@ class Restorable:
         self, engine: Engine, record: ValueRecord, stored: Mapping[ValueId, StoredValue], there: Mapping[str, Any]
     ) -> None:
         self.about = about_of(record)
-        values = [name for name in record.parts if name not in {SHOWN, CODE}]
+        values = [name for name in record.parts if name not in NO_VARIABLES]
         self.names = dict.fromkeys([*values, *self.about.modules, *self.about.lost, *self.about.same]).keys()
         self._engine = engine
         self._parts = record.parts
         self._stored = stored
-        self._lost = {name: there[name] for name in self.about.lost if name in there}
+        others = {first for first in self.about.same.values() if first not in record.parts}
+        self._there = {name: there[name] for name in (*self.about.lost, *others) if name in there}
         self._decoded_values: dict[str, Any] = {}
 
     def shown(self) -> list[Output]:
@@ -225,6 +243,12 @@ class Restorable:
             self._decoded_values[name] = self._decode_name(name)
         return self._decoded_values[name]
 
+    def set_random_state(self) -> None:
+        """Set the state of the random numbers to that after the execution, if it has drawn some."""
+        if RANDOM in self._parts:
+            python, numpy = self._decoded(RANDOM)
+            set_random_state((python, numpy))
+
     def forget_changed(self) -> None:
         """Forget decoded values that have changed, so that they are decoded again.
 
@@ -240,9 +264,13 @@ class Restorable:
         if name in self.about.modules:
             return import_module(self.about.modules[name])
         if name in self.about.lost:
-            if name not in self._lost:
+            if name not in self._there:
                 raise ValueUnreadable(f"{name} ({self.about.lost[name][0]}) can't be stored")
-            return self._lost[name]
+            return self._there[name]
+        if name not in self._parts:
+            if name not in self._there:
+                raise ValueUnreadable(f"{name} is not defined; run the cell that assigns it")
+            return self._there[name]
         return self._decoded(name)
 
     def _decoded(self, name: str) -> Any:

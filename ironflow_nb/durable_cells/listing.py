@@ -28,11 +28,12 @@ from ironflow_nb.durable_cells.cell_lookup import (
     RegisteredCell,
     call_with_inputs,
     digest_of,
-    imported_data,
+    input_names,
     notebook_key,
     reasons_against,
 )
-from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_of, code_of, record_of
+from ironflow_nb.durable_cells.cell_record import NO_VARIABLES, CellNotes, about_of, code_of, record_of
+from ironflow_nb.durable_cells.file_inputs import file_inputs, is_file_parameter, spoken_input
 from ironflow_nb.durable_cells.notebook_file import cell_of_text, durable_cells_in, to_python
 from ironflow_nb.errors import DefinitionError, IronflowError, ValueUnreadable
 from ironflow_nb.execution import REGISTRY, Engine, continuations, notebook_path, shell
@@ -73,6 +74,10 @@ class CellFreshness(msgspec.Struct, frozen=True, kw_only=True):
     outs: tuple[str, ...] = ()
     row: StepRow | None = None
     run_id: RunId | None = None
+    label: str = ""
+    """The name, or the first line of a cell that nobody marked."""
+    outcome: str | None = None
+    """What this kernel did with it: "computed" or "restored"."""
 
 
 class _RecordedCell(msgspec.Struct, frozen=True):
@@ -93,10 +98,10 @@ class _RecordedCell(msgspec.Struct, frozen=True):
 class NotebookFreshness:
     """Derives the status of the cells of one notebook, in their order: outputs of one are inputs of the next."""
 
-    def __init__(self, engine: Engine, key: str, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, key: str, namespace: dict[str, Any]) -> None:
         self._engine = engine
         self._key = key
-        self._namespace = dict(namespace)
+        self._namespace = namespace
         self._outputs: dict[str, tuple[str | None, CellFreshness]] = {}
 
     def judge(self, cell: Cell) -> CellFreshness:
@@ -107,6 +112,7 @@ class NotebookFreshness:
         except (IronflowError, SyntaxError) as error:
             run_id = None if known is None else known.run.run_id
             judged, outs = CellFreshness(name=cell.name, status=CellStatus.STALE, reason=str(error), run_id=run_id), {}
+        judged = msgspec.structs.replace(judged, label=cell.label)
         for name in judged.outs:
             self._outputs[name] = outs.get(name), judged
         return judged
@@ -126,7 +132,7 @@ class NotebookFreshness:
         row = known.newest
         record = None if row is None else self._record_of(row)
         about = CellNotes() if record is None else about_of(record)
-        digests = self._digests(ins, about)
+        digests = self._digests(cell, ins, about)
         wanted = call_with_inputs(self._engine, cell, digests, self._namespace, {})
         found = RecordedSteps(known.rows, discarded=known.discarded).find(wanted.identity, ROOT_BRANCH, 0)
         verdict = judge(found, wanted.spec.code)
@@ -135,8 +141,8 @@ class NotebookFreshness:
             about = about_of(record)
         status, reason = self._status(wanted, known, row, is_found=isinstance(verdict, Reuse))
         made = {} if record is None else {name: part.digest for name, part in record.parts.items()}
-        made = {name: digest for name, digest in made.items() if name not in {SHOWN, CODE}}
-        made |= {name: made.get(first) for name, first in about.same.items()}
+        made = {name: digest for name, digest in made.items() if name not in NO_VARIABLES}
+        made |= {name: made.get(first) or about.ins.get(first) for name, first in about.same.items()}
         outs = tuple(dict.fromkeys([*made, *about.modules, *about.lost, *cell.uses.defines])) if made else names
         judged = CellFreshness(
             name=cell.name, status=status, reason=reason, ins=tuple(digests), outs=outs, row=row,
@@ -185,18 +191,22 @@ class NotebookFreshness:
     def _ins_of(self, cell: Cell) -> tuple[str, ...]:
         if cell.options.ins is not None:
             return tuple(sorted(set(cell.options.ins)))
-        names = [name for name in cell.uses.reads if not name.startswith("__")]
-        imported = imported_data(self._engine, cell, self._namespace)
-        return tuple(sorted({*(name for name in names if self._is_input(name)), *imported}))
+        names = [name for name in cell.uses.reads if not name.startswith("__") and self._is_input(name)]
+        return tuple(sorted(input_names(self._engine, cell, self._namespace, names)))
 
     def _is_input(self, name: str) -> bool:
         is_made = name in self._outputs and self._outputs[name][0] is not None
         return is_made or (name in self._namespace and is_data(self._namespace[name]))
 
-    def _digests(self, ins: Sequence[str], about: CellNotes) -> dict[str, str]:
-        """Return the digests of the inputs; one without a value yet counts as unchanged."""
-        found: dict[str, str] = {}
-        for name in dict.fromkeys([*ins, *(name for name in about.ins if name not in self._namespace)]):
+    def _digests(self, cell: Cell, ins: Sequence[str], about: CellNotes) -> dict[str, str]:
+        """Return the digests of the inputs; one without a value yet counts as unchanged.
+
+        What the functions of an unmarked cell read is not known before they are defined: what was read then counts.
+        """
+        is_unmarked = cell.options.is_unmarked
+        found = file_inputs(cell.tree, self._namespace) if is_unmarked else {}
+        before = [name for name in about.ins if is_unmarked or name not in self._namespace]
+        for name in dict.fromkeys([*ins, *(name for name in before if name not in found)]):
             made = self._outputs[name][0] if name in self._outputs else None
             if made is not None:
                 found[name] = made
@@ -223,7 +233,7 @@ class NotebookFreshness:
 
 COLUMNS: Final = {
     "name": TEXT, "status": TEXT, "reason": TEXT, "ins": TEXT, "outs": TEXT, "duration_s": "float64",
-    "finished_at": INSTANT, "run_id": TEXT,
+    "finished_at": INSTANT, "run_id": TEXT, "label": TEXT, "outcome": TEXT,
 }  # fmt: skip
 
 _STEP_STATUSES: Final = {
@@ -243,7 +253,8 @@ def cells(notebook: str | None = None) -> PicturedFrame:
 
     Columns: name, status (fresh: it would be restored; stale: it would run again; running, failed, never run; gone: it
     is no longer in the notebook), reason, ins and outs (names with commas), duration_s and finished_at (UTC) of the
-    execution that it would be restored from, or of the newest, run_id.
+    execution that it would be restored from, or of the newest, run_id, label (the name, or the first line of a cell
+    that nobody marked), outcome (computed or restored: what this kernel did last).
 
     Args:
         notebook: the path of another notebook; by default that of this kernel.
@@ -274,7 +285,7 @@ class CellsDiagram:
     def __init__(self, found: list[CellFreshness], name: str) -> None:
         self.diagram = _diagram(found, name)
         known = [each for each in found if each.status in _STEP_STATUSES]
-        self.states = {each.name: NodeState(status=_STEP_STATUSES[each.status], words=each.status) for each in known}
+        self.states = {each.name: NodeState(status=_STEP_STATUSES[each.status], words=_words(each)) for each in known}
         counted = Counter(each.status for each in found)
         self.summary = f"cells: {', '.join(f'{counted[status]} {status}' for status in CellStatus if counted[status])}"
 
@@ -294,7 +305,7 @@ class CellsDiagram:
 
 def _diagram(found: list[CellFreshness], name: str) -> Diagram:
     nodes = [
-        Node(id=each.name, kind=NodeKind.STEP, label=each.name, step=each.name, title=_node_title(each))
+        Node(id=each.name, kind=NodeKind.STEP, label=each.label or each.name, step=each.name, title=_node_title(each))
         for each in found
     ]
     edges: dict[tuple[str, str], list[str]] = {}
@@ -308,12 +319,17 @@ def _diagram(found: list[CellFreshness], name: str) -> Diagram:
     return Diagram(name, tuple(nodes), tuple(joined))
 
 
+def _words(each: CellFreshness) -> str:
+    """Return what this kernel did with a fresh cell, else its status."""
+    return each.outcome or each.status if each.status is CellStatus.FRESH else each.status
+
+
 def _edge_label(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _node_title(each: CellFreshness) -> str:
-    return f"{each.name}: {each.status}" + (f" ({each.reason})" if each.reason else "")
+    return f"{each.label or each.name}: {each.status}" + (f" ({each.reason})" if each.reason else "")
 
 
 def notebook_cells(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
@@ -329,7 +345,13 @@ def notebook_cells(engine: Engine, notebook: str | None = None) -> list[CellFres
     if in_file is None:  # the journal knows the cells of a notebook that can't be read
         found += [cell for name in recorded if (cell := _cell_from_journal(engine, key, name)) is not None]
         names = {cell.name for cell in found}
-    return [*map(judge.judge, found), *(judge.gone(name) for name in recorded if name not in names)]
+    judged = [*map(judge.judge, found), *(judge.gone(name) for name in recorded if name not in names)]
+    return judged if notebook is not None else [*map(_with_outcome, judged)]
+
+
+def _with_outcome(each: CellFreshness) -> CellFreshness:
+    known = REGISTRY.find(KIND, each.name)
+    return msgspec.structs.replace(each, outcome=known.outcome) if isinstance(known, RegisteredCell) else each
 
 
 def _current_cells(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> Iterator[Cell]:
@@ -383,9 +405,15 @@ def _row_of(each: CellFreshness) -> dict[str, Any]:
         "name": each.name,
         "status": each.status.value,
         "reason": each.reason,
-        "ins": ", ".join(each.ins),
+        "ins": ", ".join(_spoken(name) for name in each.ins),
         "outs": ", ".join(each.outs),
         "duration_s": None if row is None else row.duration_s,
         "finished_at": None if row is None else row.finished_at,
         "run_id": each.run_id,
+        "label": each.label or each.name,
+        "outcome": each.outcome,
     }
+
+
+def _spoken(name: str) -> str:
+    return spoken_input(name) if is_file_parameter(name) else name

@@ -176,6 +176,8 @@ class NameUses:
     deletes: tuple[str, ...] = ()
     defines: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    """Assigned names that begin with ``_``."""
     contexts: tuple[str, ...] = ()
     """Names that a ``with`` statement bound; their values are often closed after it."""
     unsettled: tuple[tuple[str, str], ...] = ()
@@ -192,6 +194,7 @@ def analyse_names(tree: ast.Module) -> NameUses:
         reads=tuple(flow.reads),
         mentions=tuple(flow.mentions),
         assigns=tuple(name for name in flow.assigns if not name.startswith("_") and name not in kept),
+        private=tuple(name for name in flow.assigns if name.startswith("_") and name.strip("_")),
         deletes=tuple(flow.deletes),
         defines=tuple(flow.defines),
         imports=tuple(flow.imports),

@@ -94,7 +94,7 @@ def make_cell_of_text(text: str, name: str, transform: Transform, cell_id: str |
         DefinitionError: the ``%%step`` line is invalid.
         SyntaxError: the cell is not Python.
     """
-    options = CellOptions()
+    options = CellOptions(is_unmarked=True)
     if is_step(text):
         text = text.lstrip()  # IPython also ignores blank lines before a magic
         name, options = parse_magic_line(text.partition("\n")[0].removeprefix(MAGIC))

@@ -42,6 +42,7 @@ from ironflow_nb.durable_cells.name_analysis import (
     names_in,
     with_called_reads,
 )
+from ironflow_nb.durable_cells.shared_values import QUICK_S
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep, UntrustedValue, ValueUnreadable
 from ironflow_nb.execution import (
     FOREIGN,
@@ -108,6 +109,7 @@ def restore_cell(context: CellContext, cell: Cell, record: ValueRecord) -> tuple
         kept = read_restorable(context.engine, record, context.namespace)
         _repeat_statements(cell, kept, context.namespace)
         outs, shown = kept.outs(), kept.shown()
+        kept.set_random_state()
     except (ValueUnreadable, NameError) as error:
         for name in context.namespace.keys() - before.keys():
             del context.namespace[name]
@@ -130,7 +132,7 @@ def _repeat_statements(cell: Cell, kept: Restorable, namespace: dict[str, Any]) 
     later: _Later = {}
     ready: set[str] = set()
     waiting: list[ast.stmt] = []
-    for node in filter(_is_repeated, cell.tree.body):
+    for node in filter(is_repeated, cell.tree.body):
         defined = defined_names(node)
         if defined and kept.about.lost.keys() >= set(defined):
             continue
@@ -146,7 +148,8 @@ def _repeat_statements(cell: Cell, kept: Restorable, namespace: dict[str, Any]) 
     kept.forget_changed()
 
 
-def _is_repeated(node: ast.stmt) -> bool:
+def is_repeated(node: ast.stmt) -> bool:
+    """Return True if the statement is executed again when its cell is restored: it imports, defines or sets up."""
     return isinstance(node, _IMPORTS) or defines_names(node) or is_setup(node)
 
 
@@ -159,8 +162,10 @@ class CellResult:
     is_restored: bool = False
 
 
-def run_cell(cell: Cell, context: CellContext) -> CellResult:
+def run_cell(cell: Cell, context: CellContext, *, again_below_s: float = 0.0) -> CellResult:
     """Restore the cell, or execute and record it. Unless it is the first time, a printed line says which and why.
+
+    An execution that took less than `again_below_s` is not restored, and the cell is executed again.
 
     Raises:
         DefinitionError: an input of ``--in`` is not defined, or the cell can't have a timeout here.
@@ -173,6 +178,8 @@ def run_cell(cell: Cell, context: CellContext) -> CellResult:
     while True:
         wanted = call_of(context.engine, cell, context.namespace)
         found = find_execution(context.engine, context.key, wanted, context.namespace)
+        if isinstance(found, FoundExecution) and (found.row.duration_s or 0.0) < again_below_s:
+            found = NoExecution(found.run, row=found.row, is_unreadable=True)
         missing = _restore_recorded(context, wanted, found) if isinstance(found, FoundExecution) else found
         if isinstance(missing, CellResult):
             return missing
@@ -203,7 +210,8 @@ def _restore_recorded(context: CellContext, wanted: CellCall, found: FoundExecut
         return unreadable_execution(found.run, row, error)
     work = spoken(row.duration_s or 0.0)
     ago = spoken(max(context.engine.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
-    say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
+    name = "" if wanted.cell.options.is_unmarked else f"{wanted.cell.name} "
+    say(f"restored {name}({work} of work, {ago} ago)")
     context.output_sink.show(shown)
     return CellResult(outs, found.record, is_restored=True)
 
@@ -227,6 +235,10 @@ def _refuse_untrusted(context: CellContext, cell: Cell, missing: NoExecution) ->
 def _say_why_executed(wanted: CellCall, missing: NoExecution) -> None:
     """Print why a cell is executed again and how long it took before, or why a first execution may be repeated."""
     cell, row = wanted.cell, missing.row
+    if cell.options.is_unmarked:
+        if row is not None and missing.reasons and (row.duration_s or 0.0) >= QUICK_S:
+            say(f"{_some(missing.reasons)}; it runs again (last time {spoken(row.duration_s or 0.0)})")
+        return
     if missing.run is None and wanted.mutable_references:
         names = ", ".join(wanted.mutable_references)
         say(
@@ -234,16 +246,18 @@ def _say_why_executed(wanted: CellCall, missing: NoExecution) -> None:
             "does not run again; read it as a variable in the cell, or make it a constant, such as a tuple"
         )
     if row is not None:
-        reasons = list(missing.reasons) or ["its recorded inputs are gone"]
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        cost = spoken(row.duration_s or 0.0)
-        say(f"{cell.name}: {', '.join(reasons[:3])}{more}; it runs again (last time {cost})")
+        reasons = missing.reasons or ("its recorded inputs are gone",)
+        say(f"{cell.name}: {_some(reasons)}; it runs again (last time {spoken(row.duration_s or 0.0)})")
     elif missing.run is None and wanted.opaque:
         name, kind = next(iter(wanted.opaque.items()))
         say(
             f"{cell.name}: its input {name} ({kind}) can't be recognised in another process, so it runs again in each "
             f"new kernel; if it does not matter which one it is, name the others: --in {_other_inputs(wanted, name)}"
         )
+
+
+def _some(reasons: tuple[str, ...]) -> str:
+    return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
 def _other_inputs(wanted: CellCall, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import KIND
@@ -15,6 +16,7 @@ from ironflow_nb.notebook.ironflow_magic import IronflowMagics, RunMatcher
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.step_magic import StepMagics, complete_options
 from ironflow_nb.notebook.unfinished_card import show_unfinished
+from ironflow_nb.notebook.whole_notebook import whole_notebook
 
 _OF_THE_CLASS: Final = ("call_def", "call_docstring", "class_docstring", "init_docstring", "string_form")
 
@@ -55,6 +57,8 @@ def load_ipython_extension(shell: Any) -> None:
     shell.register_magics(GraphMagics)
     shell.Completer.custom_matchers += [GraphMatcher(shell), RunMatcher(shell)]
     shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
+    if os.environ.get("IRONFLOW_CELLS") == "1":
+        whole_notebook(shell).turn_on()
     hooks.keep("unfinished", show_unfinished())
 
 
@@ -63,6 +67,7 @@ def unload_ipython_extension(shell: Any) -> None:
     hooks = getattr(shell, EXTENSION_ATTRIBUTE, None)
     if hooks is None:
         return
+    whole_notebook(shell).turn_off()
     hooks.detach()
     tracebacks.detach(shell)
     detach_inspector(shell)

@@ -19,7 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ironflow_nb.durable_cells.cell_lookup import CellContext, context_of
-from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, Output, within_limit
+from ironflow_nb.durable_cells.cell_record import NO_VARIABLES, Output, within_limit
 from ironflow_nb.durable_cells.notebook_file import (
     cell_source,
     default_cell_name,
@@ -187,7 +187,7 @@ def _record_result(report: CellReport, result: CellResult) -> None:
     report.status = CellOutcome.RESTORED if result.is_restored else CellOutcome.EXECUTED
     if result.record is not None:
         parts = result.record.parts.items()
-        report.values = {name: part.value_id for name, part in parts if name not in {SHOWN, CODE}}
+        report.values = {name: part.value_id for name, part in parts if name not in NO_VARIABLES}
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:

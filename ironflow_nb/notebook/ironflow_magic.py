@@ -9,6 +9,8 @@ import re
 import shlex
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -30,6 +32,7 @@ from ironflow_nb.history import frames
 from ironflow_nb.history.sql_query import sql
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.matcher import Matcher, matches
+from ironflow_nb.notebook.whole_notebook import whole_notebook
 from ironflow_nb.triggers.emission import emit
 from ironflow_nb.triggers.schedule import Schedule, schedules, schedules_of_name
 
@@ -50,6 +53,8 @@ class Parser(argparse.ArgumentParser):
 
 
 _NEWEST: Final = 10
+_NESTING: Final = ("nest_asyncio2", "nest_asyncio")
+"""Libraries that let a running event loop run again inside of itself; Jupyter installs one of them."""
 
 
 @magics_class
@@ -79,8 +84,12 @@ class IronflowMagics(Magics):
         %ironflow emit EVENT [DATA] [--key KEY]       an event, which starts flows                 iron.emit(EVENT)
         %ironflow sql QUERY                           a query over the tables of the journal       iron.sql(QUERY)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
+        %ironflow cells on | off                      every cell is durable, or only %%step cells  IRONFLOW_CELLS=1
+        %ironflow cells restore                       restore what is fresh of this notebook
+        %ironflow cells again                         execute the next cell, whatever is recorded
         %ironflow doctor                              check the journal and its environment     iron.doctor()
         %ironflow live on | off                       cards with controls in the next cells, or not IRONFLOW_STATIC=1
+        %ironflow nest on                             allow asyncio.run(flow()) in cells, until the kernel ends
         %ironflow trust [PATH]                        accept what another user wrote               iron.trust(PATH)
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
@@ -218,6 +227,16 @@ def _live(_magics: IronflowMagics, words: list[str]) -> None:
     os.environ["IRONFLOW_STATIC"] = "1" if parser.parse_args(words).state == "off" else ""
 
 
+def _nest(_magics: IronflowMagics, words: list[str]) -> None:
+    parser = Parser("ironflow nest")
+    parser.add_argument("state", choices=["on"])
+    parser.parse_args(words)
+    name = next((name for name in _NESTING if find_spec(name) is not None), None)
+    if name is None:
+        raise UsageError("%ironflow nest on: nest-asyncio2 is not installed; pip install 'ironflow-nb[nest]'")
+    import_module(name).apply()
+
+
 def _trust(_magics: IronflowMagics, words: list[str]) -> Any:
     parser = Parser("ironflow trust")
     parser.add_argument("path", nargs="?")
@@ -300,9 +319,20 @@ def _signal(magics: IronflowMagics, words: list[str]) -> Any:
         raise UsageError(f"%ironflow signal: {error}") from None
 
 
-def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
-    Parser("ironflow cells").parse_args(words)
-    return cells()
+def _cells(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow cells")
+    parser.add_argument("action", nargs="?", choices=["on", "off", "restore", "again"])
+    action = parser.parse_args(words).action
+    whole = whole_notebook(magics.shell)
+    if action == "on":
+        whole.turn_on()
+    elif action == "off":
+        whole.turn_off()
+    elif action == "again":
+        whole.run_next_again()
+    elif action == "restore":
+        print(whole.restore())
+    return None if action in {"on", "off", "again"} else cells()
 
 
 def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
@@ -349,6 +379,7 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "cells": _cells,
     "doctor": _doctor,
     "live": _live,
+    "nest": _nest,
     "trust": _trust,
     "use": _use,
 }

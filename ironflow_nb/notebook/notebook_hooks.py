@@ -56,6 +56,7 @@ class NotebookHooks:
         self._outputs: list[LiveOutput] = []
         self._journal_cards: dict[str, JournalOutput[Any]] = {}
         self._watched: list[WatchedCard] = []
+        self._decider_cards: dict[str, WatchedCard] = {}
         self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
@@ -82,7 +83,7 @@ class NotebookHooks:
         for name in (DECIDER, INBOX, DASHBOARD, SLIDER):
             self._shell.display_formatter.ipython_display_formatter.pop(".".join(name), None)
         self._shell.display_formatter.formatters["text/plain"].pop(CoroutineType, None)
-        for watched in self._watched:
+        for watched in (*self._watched, *self._decider_cards.values()):
             watched.settle()
         for card in self._journal_cards.values():
             card.settle()
@@ -128,7 +129,15 @@ class NotebookHooks:
         self._watched.append(show_slider(slider))
 
     def _show_decider(self, decider: Any) -> None:
-        """Show a decider with a picture that follows it; its earlier picture no longer does."""
+        """Show a decider as a card, or with a picture that follows it; its earlier one no longer does."""
+        if can_show_card():
+            from ironflow_nb.notebook.decider_card import show_decider
+
+            before = self._decider_cards.pop(decider.name, None)
+            if before is not None:
+                before.settle()
+            self._decider_cards[decider.name] = show_decider(decider)
+            return
         from ironflow_nb.notebook.live_pictures import DeciderPictures
 
         self._deciders = self._deciders or DeciderPictures()
@@ -193,6 +202,12 @@ class NotebookHooks:
         """Return the id of the cell that the calling thread executes, or None if the front end gives none."""
         cell = self._current_cell()
         found = None if cell is None else getattr(cell.info, "cell_id", None)
+        return found if isinstance(found, str) else None
+
+    def running_text(self) -> str | None:
+        """Return the text of the cell that the calling thread executes, or None if it executes none."""
+        cell = self._current_cell()
+        found = None if cell is None else getattr(cell.info, "raw_cell", None)
         return found if isinstance(found, str) else None
 
     def say(self, line: str, *, is_awaited: bool = False) -> None:

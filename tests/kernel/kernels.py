@@ -55,13 +55,19 @@ class Kernel:
         self._manager.shutdown_kernel(now=True)
         self._manager.cleanup_resources()
 
-    def send(self, source: str) -> str:
-        """Execute without waiting; return the id to `collect`."""
-        return self._client.execute(source)
+    def send(self, source: str, cell_id: str | None = None) -> str:
+        """Execute without waiting, with the id of a cell as front ends send it; return the id to `collect`."""
+        if cell_id is None:
+            return self._client.execute(source)
+        content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True}
+        message = self._client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self._client.shell_channel.send(message)
+        sent: str = message["header"]["msg_id"]
+        return sent
 
-    def run(self, source: str, timeout_s: float = TIMEOUT_S) -> Shown:
+    def run(self, source: str, timeout_s: float = TIMEOUT_S, cell_id: str | None = None) -> Shown:
         """Execute a cell and return what it showed."""
-        return self.collect(self.send(source), timeout_s)
+        return self.collect(self.send(source, cell_id), timeout_s)
 
     def collect(self, message_id: str, timeout_s: float = TIMEOUT_S) -> Shown:
         """Wait for a cell to end and return what it showed."""

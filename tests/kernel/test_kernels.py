@@ -198,6 +198,10 @@ async def main(count):
 """)
         assert kernel.run("await main(20)").of("text/plain")[-1] == "190"
         assert kernel.run("run = main.start(21)\nawait run").of("text/plain")[-1] == "210"
+        assert kernel.run("asyncio.run(main(22))").error is not None
+        assert kernel.run("%ironflow nest on").error is None
+        assert kernel.run("asyncio.run(main(22))").of("text/plain")[-1] == "231"
+        assert kernel.run("await main(23)").of("text/plain")[-1] == "253"
 
 
 def test_a_map_is_waited_for_in_a_cell_although_a_loop_runs_under_it(tmp_path: Path) -> None:

@@ -35,15 +35,15 @@ class Shell:
         self.ipython = shell
         self.space: dict[str, Any] = shell.user_ns
 
-    def run(self, source: str) -> Shown:
+    def run(self, source: str, cell_id: str | None = None) -> Shown:
         with capture_output() as captured:
-            result = self.ipython.run_cell(source, store_history=True)
+            result = self.ipython.run_cell(source, store_history=True, cell_id=cell_id)
         error = result.error_before_exec or result.error_in_exec
         bundles = [output.data for output in captured.outputs]
         return Shown(result.result, captured.stdout, captured.stderr, bundles, error)
 
-    def fine(self, source: str) -> Shown:
+    def fine(self, source: str, cell_id: str | None = None) -> Shown:
         """Run a cell that must succeed."""
-        shown = self.run(source)
+        shown = self.run(source, cell_id)
         assert shown.error is None, shown.error
         return shown

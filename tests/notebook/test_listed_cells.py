@@ -24,7 +24,7 @@ CELLS = {
     "sum": "total = int(cleaned.a.sum()) + k",
 }
 HELPER = "def scale(df, n):\n    return df * n"
-COLUMNS = ["name", "status", "reason", "ins", "outs", "duration_s", "finished_at", "run_id"]
+COLUMNS = ["name", "status", "reason", "ins", "outs", "duration_s", "finished_at", "run_id", "label", "outcome"]
 
 
 @pytest.fixture
