@@ -93,7 +93,7 @@ class Codec:
         Raises:
             EventUnreadable: no class has that name, or the data does not fit it.
         """
-        kind = self._class(name)
+        kind = self.class_of(name)
         if kind is None:
             raise EventUnreadable(
                 f"decider {self._decider} has no {self._kind} class {name} here; define it, or run the cell that does"
@@ -110,11 +110,11 @@ class Codec:
 
     def decoder(self, name: str) -> Callable[[str], Any]:
         """Return the function that decodes objects of that class. It may raise any error; `decode` explains it."""
-        kind = self._class(name)
+        kind = self.class_of(name)
         is_plain = kind is not None and name not in self._versions
         return _decoder_of(kind).decode if kind is not None and is_plain else partial(self.decode, name)
 
-    def _class(self, name: str) -> type | None:
+    def class_of(self, name: str) -> type | None:
         """Return the class, or None. Of a class that a cell defined again it is the newest, which functions match."""
         known, found = self._classes.get(name), self.namespace.get(name)
         if not isinstance(found, type):

@@ -304,6 +304,11 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         return "status" if self._status is None else None if callable(self._status) else self._status
 
     @property
+    def id_field(self) -> str | None:
+        """The field of commands with the id of the instance; None if a function returns it."""
+        return None if callable(self._id_of) else self._id_of
+
+    @property
     def terminal_statuses(self) -> tuple[str, ...]:
         """The statuses that were declared terminal, in order; none if a function decides it."""
         if callable(self._terminal):

@@ -97,7 +97,7 @@ class InstanceMoments:
 
     def differences(self, before: int, after: int) -> list[DifferenceView]:
         """See `Moments`: the fields of the state."""
-        first, last = (_fields_of(self._state(version)) for version in (before, after))
+        first, last = (fields_of(self._state(version)) for version in (before, after))
         names = [name for name in {**first, **last} if first.get(name) != last.get(name)]
         return [DifferenceView(name=name, before=first.get(name), after=last.get(name)) for name in names]
 
@@ -127,7 +127,8 @@ def _change(event: EventRecord) -> ChangeView:
     )
 
 
-def _fields_of(state: Any) -> dict[str, str]:
+def fields_of(state: Any) -> dict[str, str]:
+    """Return the fields of a state as texts, by name."""
     if is_dataclass(state):
         return {each.name: repr(getattr(state, each.name)) for each in fields(state)}
     if isinstance(state, msgspec.Struct):

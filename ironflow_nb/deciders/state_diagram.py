@@ -67,10 +67,10 @@ class StateDiagram:
 
     @property
     def mermaid(self) -> str:
-        """The diagram in the language of Mermaid, for Markdown."""
-        from ironflow_nb.diagram.text_forms import to_mermaid
+        """The diagram as a ``stateDiagram-v2`` of Mermaid, for Markdown."""
+        from ironflow_nb.diagram.text_forms import to_machine_mermaid
 
-        return to_mermaid(self.model, self.states)
+        return to_machine_mermaid(self.model, self.states)
 
     @property
     def dot(self) -> str:

@@ -233,6 +233,36 @@ def to_mermaid(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
     return "\n".join(["flowchart TD", *(f"    {line}" for line in lines), ""])
 
 
+def to_machine_mermaid(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
+    """Return the diagram of a state machine as Mermaid's ``stateDiagram-v2``; it parses whatever the labels are."""
+    names = {node.id: "[*]" if node.kind is NodeKind.INITIAL else f"n{n}" for n, node in enumerate(diagram.nodes)}
+    lines, looks = [], {}
+    for node in diagram.nodes:
+        if node.kind is NodeKind.INITIAL:
+            continue
+        state, said = state_of(node, states), f"<br>{_mermaid_escaped(node.note)}" if node.note else ""
+        glyph = "" if state is None else f"{step_look(state.status).glyph} "
+        lines.append(f'state "{glyph}{_mermaid_escaped(node.label)}{said}" as {names[node.id]}')
+        if state is not None:
+            looks[str(state.status)] = step_look(state.status)
+            lines.append(f"class {names[node.id]} {state.status}")
+    lines += [
+        f"{names[edge.source]} --> {names[edge.target]}{_transition_label(edge)}"
+        for edge in diagram.edges
+        if edge.source in names and edge.target in names
+    ]
+    lines += [f"{names[node.id]} --> [*]" for node in diagram.nodes if node.kind is NodeKind.FINAL]
+    lines += [_class(status, look) for status, look in sorted(looks.items())]
+    return "\n".join(["stateDiagram-v2", *(f"    {line}" for line in lines), ""])
+
+
+def _transition_label(edge: Edge) -> str:
+    """Return the label with the words of the tone, for Mermaid has no dashed transitions."""
+    words = f" ({_WORDS[edge.tone]})" if edge.tone in _WORDS else ""
+    label = _mermaid_escaped(f"{edge.label}{words}").replace(":", "#58;")  # a second colon would end it
+    return f" : {label}" if edge.label else ""
+
+
 def _node(name: str, node: Node, state: NodeState | None) -> str:
     opening, closing = _MERMAID_SHAPES[node.kind]
     glyph = "" if state is None else f"{step_look(state.status).glyph} "

@@ -80,6 +80,16 @@ class SliderWidget(CardWidget):
         return "<slider over the moments of a run>"
 
 
+class DeciderWidget(CardWidget):
+    """The model of the card of a decider."""
+
+    _esm = module_text("decider_card.js")
+    _css = style_text("run_card.css", "slider.css", "decider_card.css")
+
+    def __repr__(self) -> str:
+        return "<card of a decider>"
+
+
 def _keep_own_shell(comm: Any) -> None:
     """Have messages of the front end handled while a cell is executed, in the subshell that they are sent to.
 

@@ -388,20 +388,23 @@ class LiveDeciderOutput:
             rest_s = _rest_after(took_s) if has_changed else min(2 * rest_s, max(IDLE_S, BUSY_FACTOR * took_s))
 
     def _progress(self) -> object:
-        """Return what changes when the picture does; None if the journal can't be read: the picture stays then.
-
-        A rejected command changes neither: it leads nowhere.
-        """
-        name, kind = self._decider.name, self._decider.kind
+        """Return what changes when the picture does; None if the journal can't be read: the picture stays then."""
         try:
-            with self._engine.reading() as reader:
-                runs = reader.runs(Select(kind=kind, name=name, is_full_name=True))
-                work = reader.work(QueueSelect(of=[(kind, name)]))
-            code = self._decider.functions, self._decider.code
+            return decider_progress(self._engine, self._decider)
         except Exception:  # noqa: BLE001 -- whatever became of the journal, a picture is no place to say so again
             return None
-        todo = [(each.run_id, each.kind, each.key, each.dead_at) for each in work]
-        return [(row.run_id, row.updated_at, row.status) for row in runs], todo, code
+
+
+def decider_progress(engine: Engine, decider: AnyDecider) -> object:
+    """Return what changes when the picture of the decider does.
+
+    A rejected command changes nothing of it: it leads nowhere.
+    """
+    with engine.reading() as reader:
+        runs = reader.runs(Select(kind=decider.kind, name=decider.name, is_full_name=True))
+        work = reader.work(QueueSelect(of=[(decider.kind, decider.name)]))
+    todo = [(each.run_id, each.kind, each.key, each.dead_at, each.attempts) for each in work]
+    return [(row.run_id, row.updated_at, row.status) for row in runs], todo, decider.functions, decider.code
 
 
 def _rest_after(took_s: float) -> float:

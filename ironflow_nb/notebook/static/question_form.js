@@ -44,7 +44,8 @@ function signalForm(item, name, send) {
   form(item, field, `Send ${name}`, `payload of ${name}`, (made) => send({ do: "signal", name, line: field.value }, made));
 }
 
-function inputOf(wait) {
+/** The field of a form, of the kind that fits. */
+export function inputOf(wait) {
   if (wait.form === "choice") {
     const select = make("select");
     for (const choice of wait.choices) make("option", "", select).textContent = choice;
@@ -62,7 +63,8 @@ function inputOf(wait) {
   return field;
 }
 
-function typed(field, kind) {
+/** What was typed, as it is sent. */
+export function typed(field, kind) {
   return kind === "datetime" && field.value ? new Date(field.value).toISOString() : field.value;
 }
 
