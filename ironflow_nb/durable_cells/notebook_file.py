@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.code_identity import syntax
 from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse_magic_line
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.values.private_files import refuse_used
 
+_UNNAMED: Final = "cell-"
 Transform = Callable[[str], str]
 """Translates the text of a cell, which may have magics and shell commands, to Python."""
 
@@ -50,8 +51,13 @@ def cell_source(cell: dict[str, Any]) -> str:
 
 
 def default_cell_name(number: int, cell: dict[str, Any]) -> str:
-    """Return the name under which `run_notebook` records a code cell that has no ``%%step`` name."""
-    return f"cell-{cell.get('id') or number}"
+    """Return the name under which a code cell that has no ``%%step`` name is recorded."""
+    return f"{_UNNAMED}{cell.get('id') or number}"
+
+
+def is_default_name(name: str) -> bool:
+    """Return True if the name is made of the id of a cell, so that it tells nothing."""
+    return name.startswith(_UNNAMED)
 
 
 def durable_cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:

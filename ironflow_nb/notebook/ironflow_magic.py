@@ -19,6 +19,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from ironflow_nb.core.wait_rules import read_payload
 from ironflow_nb.diagnosis.doctor import doctor
+from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.listing import cells
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY, frontend
@@ -53,6 +54,8 @@ class Parser(argparse.ArgumentParser):
 
 
 _NEWEST: Final = 10
+_LOOKED_AT: Final = 100
+"""How many of the newest runs are looked at for one that is no cell: it is meant where no id is given."""
 _NESTING: Final = ("nest_asyncio2", "nest_asyncio")
 """Libraries that let a running event loop run again inside of itself; Jupyter installs one of them."""
 
@@ -121,7 +124,8 @@ class IronflowMagics(Magics):
             return get_run(text)
         engine = REGISTRY.engine()
         with engine.reading() as reader:
-            newest = reader.runs(Select(limit=1))
+            newest = reader.runs(Select(limit=_LOOKED_AT))
+        newest = [row for row in newest if row.kind != KIND] or newest
         if not newest:
             raise UsageError(f"%ironflow: there are no runs in {engine.journal.location}")
         return Run(engine, newest[0].run_id)

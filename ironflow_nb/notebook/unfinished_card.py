@@ -14,6 +14,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
 from ironflow_nb.durable_cells.cell import KIND
+from ironflow_nb.durable_cells.notebook_file import is_default_name
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, advice, logger, own_runs
 from ironflow_nb.handles.open_questions import question_views
@@ -124,7 +125,7 @@ def _run_views(
         done = [each for each in of_run if each.status is StepStatus.COMPLETED]
         allowed = allowed_actions(row, statuses[row.run_id], (), ()) if is_own else ()
         return UnfinishedRun(
-            run_id=row.run_id, name=plain(row.name), kind=row.kind, status=statuses[row.run_id],
+            run_id=row.run_id, name=plain(_name_of(reader, row)), kind=row.kind, status=statuses[row.run_id],
             active_at=(reader.head(row.run_id) or (0, row.updated_at))[1],
             n_safe=count_steps(of_run, StepStatus.COMPLETED), safe_s=sum(each.duration_s or 0.0 for each in done),
             error=plain(error_text(reader, row.error_id) or "") if row.status is RunStatus.FAILED else "",
@@ -133,6 +134,15 @@ def _run_views(
         )  # fmt: skip
 
     return tuple(map(view_of, rows))
+
+
+def _name_of(reader: Reader, row: RunRow) -> str:
+    """Return the name of the run; of a cell that has only an id its first line."""
+    if row.kind != KIND or not is_default_name(row.name):
+        return row.name
+    definition = reader.definition(row.definition_id)
+    lines = [] if definition is None else [line for line in definition.source.splitlines() if line.strip()]
+    return f"`{lines[0].strip()}`" if lines else row.name
 
 
 def waiting_work(reader: Reader) -> list[str]:

@@ -315,7 +315,7 @@ def _is_of_extension(cell: Cell) -> bool:
 def _name_of(cell_id: str) -> str:
     """Return the name of the cell with that id; some front ends use ids that are addresses."""
     is_plain = cell_id.replace("-", "").replace("_", "").isalnum()
-    return f"cell-{cell_id if is_plain else blake2b(cell_id.encode(), digest_size=6).hexdigest()}"
+    return default_cell_name(0, {"id": cell_id if is_plain else blake2b(cell_id.encode(), digest_size=6).hexdigest()})
 
 
 def _register(cell: Cell) -> RegisteredCell:

@@ -222,6 +222,12 @@ def test_a_failure_shows_the_line_of_the_cell_and_none_of_the_package(kernel: Ke
     assert kernel.cell("b", "c = 1").error is None
 
 
+def test_the_run_that_is_meant_without_an_id_is_no_cell(kernel: Kernel) -> None:
+    kernel.shell.fine("import ironflow_nb as iron\n@iron.flow\ndef double(n):\n    return 2 * n\ndouble(2)", "f")
+    kernel.cell("x", "x = 1")
+    assert kernel.shell.fine("%ironflow show").value.id == kernel.value("double").last.id
+
+
 def test_it_is_turned_off(kernel: Kernel) -> None:
     kernel.shell.fine("%ironflow cells off")
     kernel.run({"a": "a = 1"})

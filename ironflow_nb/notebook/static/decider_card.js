@@ -1,6 +1,6 @@
 // The card of a decider: its state diagram, an instance to choose, its commands as forms, effects, timers and dead letters.
-import { button, enableButtons, followFrames, isNew, make } from "./elements.js";
-import { inputOf, showTimes, typed } from "./question_form.js";
+import { button, enableButtons, followFrames, isNew, make, spoken } from "./elements.js";
+import { inputOf, typed } from "./question_form.js";
 import { Canvas } from "./run_card.js";
 
 const ALIVE_MS = 20000;
@@ -36,11 +36,12 @@ function render({ model, el }) {
     showState(state, view);
     showCommands(commands, view, send);
     showWork(work, view, send);
-    showTimes(card, Date.now() + frame().skew);
+    showTimes(card);
   };
   const hear = (content) => {
     if (content.told || content.error) {
       told.textContent = content.told ?? content.error;
+      told.toggleAttribute("data-fine", !content.error);
       enableButtons(card);
     }
     if (content.frame) canvas.draw(content.frame.svg, content.frame.elements ?? {});
@@ -51,7 +52,7 @@ function render({ model, el }) {
   canvas.draw(frame().svg, frame().elements ?? {});
   paint();
   const alive = () => document.visibilityState === "visible" && model.send({ do: "alive" });
-  const timers = [setInterval(alive, ALIVE_MS), setInterval(() => showTimes(card, Date.now() + frame().skew), AGAIN_MS)];
+  const timers = [setInterval(alive, ALIVE_MS), setInterval(() => showTimes(card), AGAIN_MS)];
   document.addEventListener("visibilitychange", alive);
   model.send({ do: "show" });
   return () => {
@@ -154,6 +155,15 @@ function showWork(place, view, send) {
     make("span", "", item).textContent = `${each.kind} ${named(each, view)}: ${each.error} `;
     const again = () => send({ do: "requeue", instance: each.instance, key: each.key });
     button(item, "Try again", "Put it back on the queue with all its attempts", again);
+  }
+}
+
+/** Say of effects and timers how long it is until they are due. */
+function showTimes(card) {
+  for (const place of card.querySelectorAll("[data-due]")) {
+    const left = Number(place.dataset.due) / 1000 - Date.now();
+    place.textContent = left > AGAIN_MS ? `due in ${spoken(left)}` : "due";
+    place.title = new Date(Number(place.dataset.due) / 1000).toLocaleString();
   }
 }
 
