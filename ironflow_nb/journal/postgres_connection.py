@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -27,7 +27,15 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _NO_TEXT: Final = "\0"
-_LOOKS: Final = 300
+_LOOKS: Final = 3
+_BEGIN: Final = "SELECT begin_commit(?, ?, ?)"
+# It waits for a commit that is under way, which has locked the row.
+_GIVE_UP: Final = """
+    INSERT INTO commit_marks AS mark (writer, number) VALUES (?, ?) ON CONFLICT (writer)
+    DO UPDATE SET number = excluded.number WHERE mark.number <> ? RETURNING number
+"""
+# A commit that is not asynchronous waits until all commits before it are durable, if it has anything to write.
+_FLUSH: Final = "SELECT set_config('synchronous_commit', '{level}', true), pg_logical_emit_message(true, '', '')"
 
 
 class PostgresPlace(NamedTuple):
@@ -105,6 +113,12 @@ class PostgresConnection:
     PostgreSQL releases such a lock after the commit. So positions, which are given under the lock, become visible in
     their order, and no reader can miss one that comes late; what is read in the transaction is the newest, as in
     ``BEGIN IMMEDIATE`` of SQLite. A process that stands still in it is cut off by the server after `BUSY_TIMEOUT_S`.
+
+    The lock is not held while the server writes to its disk: what is visible is made durable by a second, empty commit,
+    for which those of many connections wait together. Nothing is acknowledged before it.
+
+    Each transaction that writes leaves its number in the table `commit_marks`, and a lower one is refused. So another
+    connection can find out whether one that was cut off is committed, and keep it from being committed later.
     """
 
     def __init__(
@@ -116,8 +130,9 @@ class PostgresConnection:
     ) -> None:
         self.raw, self.place, self.give_back = raw, place, give_back
         self._elsewhere = elsewhere
-        self._transaction: Any = None
-        """The rows with the id of the transaction."""
+        self._writer_id, self._number = "", 0
+        self._flush = ""
+        """Makes durable what this connection has committed."""
         self._acts: dict[str, Callable[[], Any]] = {
             "BEGIN IMMEDIATE": self._begin_writing,
             "BEGIN": lambda: self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
@@ -166,37 +181,52 @@ class PostgresConnection:
             yield
 
     def prepare_writing(self) -> None:
-        """Have the server cut the connection off if this process stands still in a transaction."""
-        self._run(f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S}s'")
+        """Have the server cut the connection off if this process stands still in a transaction, and get an id of it."""
+        found = self._run(
+            "SELECT current_setting('synchronous_commit'), gen_random_uuid()::text; SET synchronous_commit = off;"
+            f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S}s'"
+        )
+        level, self._writer_id = found.fetchone()
+        self._flush = _FLUSH.format(level=level)
+
+    def count_commit(self) -> None:
+        """Give the next commit that is sent as a pipeline its number: from here on `is_committed` is about it."""
+        self._number += 1
 
     def _begin_writing(self) -> None:
-        locked = f"WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock({self.place.lock}))"
-        begun = "BEGIN", f"{locked} SELECT pg_current_xact_id()::text FROM locked"
         if self.raw.pgconn.pipeline_status:
-            self._transaction = [self._run(statement) for statement in begun][-1]
-            return
-        self._transaction = self._run("; ".join(begun))
-        self._transaction.nextset()
+            self._run("BEGIN")
+            self.execute(_BEGIN, (self.place.lock, self._writer_id, self._number))
+        else:
+            self.count_commit()
+            self._run(f"BEGIN; SELECT begin_commit({self.place.lock}, '{self._writer_id}', {self._number})")
 
     def _commit(self) -> None:
-        transaction, self._transaction = self._transaction, None
+        ended = f"NOTIFY {self.place.channel}", "COMMIT", self._flush
+        if self.raw.pgconn.pipeline_status:  # what failed before keeps the server from these
+            for statement in ended:
+                self._run(statement)
+            return
         if self.raw.info.transaction_status == TransactionStatus.INERROR:  # it would be a rollback without a word
             raise JournalError(f"the journal {self.place.location} refused a statement before; nothing is written")
         try:
-            self._run(f"NOTIFY {self.place.channel}; COMMIT")
+            self._run("; ".join(ended))
         except (ConnectionLost, KeyboardInterrupt):  # which may have come before or after it took effect
-            if not self._is_committed(transaction.fetchone()[0]):
+            self.raw.close()
+            if not self.is_committed():
                 raise
 
-    def _is_committed(self, transaction_id: str) -> bool:
-        """Ask the server, through another connection, what became of a transaction whose commit was not answered."""
-        with self._elsewhere() as other:
-            for _ in range(_LOOKS):
-                query = "SELECT pg_xact_status(CAST(? AS xid8))"
-                (status,) = other.execute(query, (transaction_id,)).fetchone()
-                if status != "in progress":
-                    return bool(status == "committed")
-                other.execute("SELECT pg_sleep(0.1)")
+    def is_committed(self) -> bool:
+        """Ask the server, through another connection, for the outcome of the last commit; if there is none, prevent it.
+
+        Raises:
+            JournalError: the server does not come back, and nobody knows.
+        """
+        for _ in range(_LOOKS):
+            with suppress(ConnectionLost), self._elsewhere() as other:
+                given_up = other.execute(_GIVE_UP, (self._writer_id, self._number + 1, self._number)).fetchone()
+                other.script(self._flush)  # until then it may be visible, and go with a server that crashes
+                return given_up is None
         raise JournalError(
             f"the connection to {self.place.location} was cut while a commit was under way, and the server does not "
             "say what became of it; run the cell again: it continues from what was recorded"

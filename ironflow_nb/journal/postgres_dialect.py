@@ -93,6 +93,14 @@ CREATE OR REPLACE FUNCTION iso_instant(bigint) RETURNS text LANGUAGE sql STABLE 
 SELECT to_char(timestamp 'epoch' + $1 * interval '1 microsecond', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 CREATE OR REPLACE FUNCTION next_position() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN RETURN (SELECT coalesce(max(position), 0) + 1 FROM events); END $$;
+CREATE OR REPLACE FUNCTION begin_commit(lock bigint, by_writer text, nth bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(lock);
+    IF nth = 1 THEN DELETE FROM commit_marks WHERE written_at < now() - interval '7 days'; END IF;
+    INSERT INTO commit_marks AS mark (writer, number) VALUES (by_writer, nth) ON CONFLICT (writer)
+    DO UPDATE SET number = excluded.number, written_at = excluded.written_at WHERE mark.number < excluded.number;
+    IF NOT FOUND THEN RAISE unique_violation; END IF;
+END $$;
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND current_setting('ironflow.deletes', true) = 'on' THEN RETURN OLD; END IF;
@@ -111,6 +119,10 @@ CREATE TABLE IF NOT EXISTS value_contents (
     content BYTEA NOT NULL,
     written_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (value_id, number)
+);
+-- The last commit of each connection that writes.
+CREATE TABLE IF NOT EXISTS commit_marks (
+    writer TEXT PRIMARY KEY, number BIGINT NOT NULL, written_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL);
 """

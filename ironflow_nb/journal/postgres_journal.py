@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 from msgspec.structs import replace
 from psycopg_pool import ConnectionPool
 
-from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly, JournalTooNew
-from ironflow_nb.journal.ports import (
-    CachedResult,
-    Check,
-    Durability,
-    IsTaken,
-    LaneChange,
-    Lease,
-    Reader,
-    RunCommit,
-    Signal,
-    SignalId,
-)
+from ironflow_nb.journal.ports import Durability, LaneChange, Lease, Reader, RunCommit
 from ironflow_nb.journal.postgres_connection import (
     ConnectionLost,
     PostgresConnection,
@@ -41,8 +29,8 @@ from ironflow_nb.journal.sqlite_database import DatabaseJournal, write_commit
 from ironflow_nb.journal.sqlite_file import connect_memory, create_tables
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.journal.sqlite_rows import LEASES
-from ironflow_nb.values.stored_value import StoredValue
 
+P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 
@@ -52,6 +40,15 @@ _CONNECTIONS: Final = 16
 _TOLERANCE: Final = 500_000
 _NOW: Final = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _ATTEMPTS: Final = 5
+
+
+def _repeated(act: Callable[Concatenate[PostgresJournal, P], T]) -> Callable[Concatenate[PostgresJournal, P], T]:
+    """Return the method of a journal that acts again after its connection was cut."""
+
+    def repeated(journal: PostgresJournal, /, *given: P.args, **options: P.kwargs) -> T:
+        return journal._again(lambda: act(journal, *given, **options))  # noqa: SLF001 -- a method of its class
+
+    return repeated
 
 
 class PostgresJournal(DatabaseJournal):
@@ -173,12 +170,12 @@ class PostgresJournal(DatabaseJournal):
         """Make the tables, or those that a newer version of the package has more, unless another process has."""
         found = self._schema(connection)
         if found != SCHEMA_VERSION:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({self.place.lock})")
             if self._schema(connection) != SCHEMA_VERSION:
                 made = f"CREATE SCHEMA IF NOT EXISTS {self.place.schema}", *make_tables()
                 noted = f"DELETE FROM schema_version; INSERT INTO schema_version VALUES ({SCHEMA_VERSION})"
                 connection.script(";".join((*made, noted)))
-            connection.execute("COMMIT")
+            connection.script("COMMIT")
         self._is_made = True
 
     def _schema(self, connection: PostgresConnection) -> int:
@@ -253,9 +250,10 @@ class PostgresJournal(DatabaseJournal):
         self._again(partial(self._append, commits, durability, lease))
 
     def _append(self, commits: Sequence[RunCommit], durability: Durability, lease: Lease | None) -> None:
-        """Write the commits in two round trips, whatever is in them."""
+        """Write the commits in one round trip, whatever is in them."""
         connection = self._writer()
         has_files = self._write_files(commits)
+        connection.count_commit()
         try:
             with connection.pipeline():
                 connection.execute("BEGIN IMMEDIATE")
@@ -265,13 +263,14 @@ class PostgresJournal(DatabaseJournal):
                     connection.execute(LEASES.put, LEASES.values(lease))
                 for commit in commits:
                     write_commit(connection, replace(commit, run_before=None))  # what it changed would be asked
-            connection.execute("COMMIT")
+                connection.execute("COMMIT")
         except (RowRefused, JournalConflict):
             connection.raw.close()  # psycopg believes statements prepared that the server has skipped
             super().append(commits, durability=durability, lease=lease)  # one by one, which says what was refused
-        except BaseException:
+        except BaseException as error:
             connection.raw.close()
-            raise
+            if not isinstance(error, ConnectionLost | KeyboardInterrupt) or not connection.is_committed():
+                raise
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
@@ -285,33 +284,16 @@ class PostgresJournal(DatabaseJournal):
         change_lanes = super().change_lanes
         self._once(act, lambda once: change_lanes(once, lease=lease))
 
+    send = _repeated(DatabaseJournal.send)
+    claim = _repeated(DatabaseJournal.claim)
+    release = _repeated(DatabaseJournal.release)
+    replace_signatures = _repeated(DatabaseJournal.replace_signatures)
+
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
         write_lease = super().write_lease
         self._again(lambda: write_lease(lease))
         self._compare_clocks()
-
-    def send(
-        self, signal: Signal, payload: StoredValue | None = None, *, known: SignalId | None = None, check: Check = None
-    ) -> SignalId | None:
-        """See the port."""
-        send = super().send
-        return self._again(lambda: send(signal, payload, known=known, check=check))
-
-    def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
-        """See the port."""
-        claim = super().claim
-        return self._again(lambda: claim(wanted, is_taken, lease=lease))
-
-    def release(self, *owners: str) -> None:
-        """See the port."""
-        release = super().release
-        self._again(lambda: release(*owners))
-
-    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
-        """See the port."""
-        replace_signatures = super().replace_signatures
-        return self._again(lambda: replace_signatures(codec, macs))
 
     def _again(self, act: Callable[[], T], is_over: Callable[[], bool] = lambda: False) -> T:
         """Act again after the connection was cut, for nothing is committed then, but not when `is_over`."""

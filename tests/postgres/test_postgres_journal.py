@@ -16,8 +16,9 @@ from msgspec.structs import replace
 import ironflow_nb as iron
 from ironflow_nb.errors import JournalBusy, JournalConflict, JournalError, JournalReadOnly, JournalTooNew
 from ironflow_nb.journal.ports import Durability, Reader, RunCommit, Select, Signal
-from ironflow_nb.journal.postgres_connection import ConnectionLost, postgres_place
+from ironflow_nb.journal.postgres_connection import ConnectionLost, RowRefused, postgres_place
 from ironflow_nb.journal.postgres_journal import PostgresJournal
+from ironflow_nb.journal.sqlite_database import write_commit
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, Author, B, C, digest, one_run, value
 from tests.contracts.journal import JournalContract
@@ -129,9 +130,10 @@ def test_a_commit_waits_for_a_server_that_restarts(server: Server, journal: Post
     assert ids(journal) == [A, B]
 
 
+@pytest.mark.parametrize("is_exchange", [True, False])
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_the_server_says_what_became_of_a_commit_whose_answer_was_lost(
-    server: Server, journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+    server: Server, journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch, is_committed: bool, is_exchange: bool
 ) -> None:
     """The connection is cut right after the server has committed, or right before."""
     journal.append([one_run(A)], durability=FAST)
@@ -140,17 +142,68 @@ def test_the_server_says_what_became_of_a_commit_whose_answer_was_lost(
     run, n_cuts = connection._run, []
 
     def cut(query: str, given: object = None) -> object:
-        if "; COMMIT" in query and not n_cuts:
-            n_cuts.append(1)
-            if is_committed:
-                run(query)
-            server.cut_connections()
-            return run("SELECT 1")
-        return run(query, given)  # type: ignore[arg-type]
+        if "COMMIT" not in query or n_cuts:
+            return run(query, given)  # type: ignore[arg-type]
+        n_cuts.append(1)
+        if is_committed:
+            run(query)
+            run("SELECT 1").fetchone()  # of a pipeline the server has done all until then
+        server.cut_connections()
+        return run(query)
 
     monkeypatch.setattr(connection, "_run", cut)
-    journal.append([one_run(B)], durability=FAST)
+    if not is_exchange:
+        journal.append([one_run(B)], durability=FAST)
+    elif is_committed:
+        journal.exchange(lambda _: [one_run(B)], durability=FAST)
+    else:  # what was asked may have been kept, and is asked again by who knows
+        with pytest.raises(ConnectionLost):
+            journal.exchange(lambda _: [one_run(B)], durability=FAST)
     assert n_cuts == [1]
+    assert ids(journal) == ([A] if is_exchange and not is_committed else [A, B])
+
+
+def test_a_commit_that_was_given_up_is_not_committed_later(journal: PostgresJournal) -> None:
+    """A server may receive the end of a pipeline long after its client has been cut off."""
+    journal.append([one_run(A)], durability=FAST)
+    late = journal._connection
+    assert late is not None
+    late.count_commit()
+    assert not late.is_committed()
+
+    def send() -> None:
+        with late.pipeline():
+            late.execute("BEGIN IMMEDIATE")
+            write_commit(late, one_run(B))  # type: ignore[arg-type] # it answers as a connection of SQLite does
+            late.execute("COMMIT")
+
+    with pytest.raises(RowRefused):
+        send()
+    late.raw.close()
+    journal.append([one_run(C)], durability=FAST)
+    assert ids(journal) == [A, C]
+
+
+def test_a_commit_that_was_visible_and_lost_with_its_server_is_written_again(
+    server: Server, journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server dies after the commit and before it is durable; what it forgets, nobody was told."""
+    journal.append([one_run(A)], durability=FAST)
+    connection = journal._connection
+    assert connection is not None
+    run, n_deaths = connection._run, []
+
+    def die(query: str, given: object = None) -> object:
+        if "pg_logical_emit_message" in query and not n_deaths:
+            n_deaths.append(1)
+            run("SELECT 1").fetchone()
+            server.stop()
+            server.start()
+        return run(query, given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connection, "_run", die)
+    journal.append([one_run(B)], durability=FAST)
+    assert n_deaths == [1]
     assert ids(journal) == [A, B]
 
 
