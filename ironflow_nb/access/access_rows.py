@@ -117,7 +117,7 @@ class AccessReader:
         """Yield the newest entries, newest first: those of one, or since an instant."""
         asked = {"who = ?": who, "at >= ?": since}
         given = {condition: value for condition, value in asked.items() if value is not None}
-        where = " AND ".join(given) or "1 = 1"
+        where = " AND ".join(given) or "1"
         return AUDIT.find(self._connection, f"WHERE {where} ORDER BY entry_id DESC LIMIT ?", (*given.values(), limit))
 
 

@@ -15,12 +15,6 @@ from ironflow_nb.journal.ports import Reader
 MOST_DURATIONS: Final = 20_000
 MOST_FAILURES: Final = 2_000
 _OPEN: Final = ", ".join(f"'{status.value}'" for status in RunStatus if status not in ENDED)
-# Runs since an instant, and older ones that go on. Children are seen in the runs that called them.
-_CHOSEN: Final = f"""
-    r.parent_run_id IS NULL AND (:since IS NULL OR r.started_at >= :since OR r.status IN ({_OPEN}))
-    AND (:kind IS NULL OR (r.kind = :kind AND r.name = :name))
-"""
-_RUNS: Final = f"{_CHOSEN} AND r.kind <> '{RunKind.DECIDER}'"
 ORDERS: Final[Mapping[str, str]] = {
     "newest": "r.started_at DESC",
     "oldest": "r.started_at",
@@ -67,7 +61,7 @@ class RunTallies:
         """Return kind, name, status, number and first instant of the runs; of deciders too."""
         return self._all(
             f"""
-            SELECT r.kind, r.name, r.status, count(*), min(r.started_at) FROM runs r WHERE {_CHOSEN}
+            SELECT r.kind, r.name, r.status, count(*), min(r.started_at) FROM runs r WHERE {_of_any_kind(chosen)}
             GROUP BY r.kind, r.name, r.status ORDER BY r.kind, r.name, r.status
             """,
             chosen,
@@ -76,7 +70,8 @@ class RunTallies:
     def with_status(self, statuses: Collection[str]) -> list[RunId]:
         """Return the ids of the runs that have one of the recorded statuses, without children and deciders."""
         chosen = RunFilter(statuses=statuses)
-        query = f"SELECT r.run_id FROM runs r WHERE {_RUNS} AND r.status IN (SELECT value FROM json_each(:statuses))"
+        where = _of_runs(chosen)
+        query = f"SELECT r.run_id FROM runs r WHERE {where} AND r.status IN (SELECT value FROM json_each(:statuses))"
         return [run_id for (run_id,) in self._all(query, chosen)]
 
     def ends(self, chosen: RunFilter, began_at: int, span: int) -> list[tuple[int, str, int]]:
@@ -84,7 +79,7 @@ class RunTallies:
         return self._all(
             f"""
             SELECT (r.ended_at - :began_at) / :span, r.status, count(*) FROM runs r
-            WHERE {_RUNS} AND r.ended_at >= :began_at GROUP BY 1, 2 ORDER BY 1, 2
+            WHERE {_of_runs(chosen)} AND r.ended_at >= :began_at GROUP BY 1, 2 ORDER BY 1, 2
             """,
             chosen,
             began_at=began_at,
@@ -96,7 +91,7 @@ class RunTallies:
         return self._all(
             f"""
             SELECT r.kind, r.name, r.ended_at - r.started_at FROM runs r
-            WHERE {_RUNS} AND r.status = 'completed' AND r.n_sessions = 1 AND r.n_reused = 0
+            WHERE {_of_runs(chosen)} AND r.status = 'completed' AND r.n_sessions = 1 AND r.n_reused = 0
             AND r.ended_at >= r.started_at
             ORDER BY r.started_at DESC LIMIT {MOST_DURATIONS}
             """,
@@ -108,7 +103,7 @@ class RunTallies:
         rows = self._all(
             f"""
             SELECT r.run_id, r.name, r.started_at, coalesce(v.preview, '') FROM runs r
-            LEFT JOIN "values" v ON v.value_id = r.error_id WHERE {_RUNS} AND r.status = 'failed'
+            LEFT JOIN "values" v ON v.value_id = r.error_id WHERE {_of_runs(chosen)} AND r.status = 'failed'
             ORDER BY r.started_at DESC LIMIT {MOST_FAILURES}
             """,
             chosen,
@@ -117,7 +112,7 @@ class RunTallies:
 
     def listed(self, chosen: RunFilter, now: int) -> tuple[list[RunId], int]:
         """Return the ids of the first runs in the order, and how many there are in all."""
-        where = f"{_CHOSEN if chosen.of is not None else _RUNS}"
+        where = _of_runs(chosen) if chosen.of is None else _of_any_kind(chosen)
         if chosen.statuses is not None:
             where += """ AND (
                 r.status IN (SELECT value FROM json_each(:statuses))
@@ -136,6 +131,18 @@ class RunTallies:
         sets = {each: msgspec.json.encode(sorted(getattr(chosen, each) or ())).decode() for each in _SETS}
         given = {"since": chosen.since, "kind": kind, "name": name, "limit": chosen.limit, **sets, **more}
         return self._connection.execute(query, given).fetchall()
+
+
+def _of_any_kind(chosen: RunFilter) -> str:
+    """Return the condition for runs since an instant, and older ones that go on; children are seen in their callers."""
+    where = "r.parent_run_id IS NULL"
+    if chosen.since is not None:
+        where += f" AND (r.started_at >= :since OR r.status IN ({_OPEN}))"
+    return where if chosen.of is None else f"{where} AND r.kind = :kind AND r.name = :name"
+
+
+def _of_runs(chosen: RunFilter) -> str:
+    return f"{_of_any_kind(chosen)} AND r.kind <> '{RunKind.DECIDER}'"
 
 
 _SETS: Final = ("statuses", "moved_in", "moved_out")

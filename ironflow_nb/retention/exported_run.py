@@ -7,7 +7,7 @@ value files, waits, signals, logs. A manifest has a digest of all rows, by which
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -126,6 +126,28 @@ def rows_of_run(engine: Engine, run_id: RunId) -> dict[str, Rows]:
         outlines = Outlines(reader)
         _refuse(outlines.runs[run_id])
         return _tables(engine, reader, _wanted(outlines, run_id))
+
+
+def rows_of_runs(
+    engine: Engine, run_ids: Iterable[RunId], there: Collection[RunId]
+) -> Iterator[tuple[RunId, dict[str, Rows]]]:
+    """Yield each run with the rows that it consists of, all of one moment; runs that are `there` are left out.
+
+    So are those that an earlier one has brought along. Children go with their parents.
+
+    Raises:
+        ValueError: it is no run of a flow or graph.
+    """
+    engine.flush()
+    done = {*there}
+    with engine.journal.reading() as reader:
+        outlines = Outlines(reader)
+        for run_id in run_ids:
+            if outlines.runs[run_id].parent_run_id is None and run_id not in done:
+                _refuse(outlines.runs[run_id])
+                new = [each for each in _wanted(outlines, run_id) if each not in done]
+                yield run_id, _tables(engine, reader, new)
+                done.update(new)
 
 
 def _refuse(run: RunOutline) -> None:

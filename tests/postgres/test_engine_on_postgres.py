@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,35 @@ def test_a_run_that_failed_on_a_file_is_completed_on_a_server(url: str) -> None:
         assert CALLS == [2]
         assert moved.result() == 1030
         assert iron.verify(engine=there).ok
+
+
+def test_a_run_goes_on_when_its_server_is_restarted_under_it(server: Server, url: str) -> None:
+    @step
+    def restart(n: int) -> int:
+        server.stop()
+        threading.Timer(0.3, server.start).start()
+        return n
+
+    @flow
+    def main() -> int:
+        return fetch(1) + restart(2) + sum(fetch.map([3, 4])) + len(iron.steps())
+
+    with iron.open(url) as engine:
+        assert main() == 10 + 2 + 70 + 4
+        assert iron.attempts()["status"].to_list() == ["completed"] * 4
+        assert CALLS == [1, 3, 4]
+        assert iron.verify().ok
+        engine.close()
+
+
+def test_who_reads_for_long_sees_one_moment_and_holds_nobody_up(url: str) -> None:
+    with iron.open(url) as engine:
+        report(1)
+        with engine.reading() as reader:
+            before = reader.runs(Select())
+            report(2)
+            assert reader.runs(Select()) == before
+            assert len(iron.runs()) == len(before) + 1
 
 
 def test_an_exported_run_goes_to_a_server_and_back(url: str, tmp_path: Path) -> None:

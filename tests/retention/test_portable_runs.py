@@ -167,6 +167,29 @@ def test_a_run_is_copied_without_a_file_to_keep(tmp_path: Path, is_path: bool) -
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".ironflow", ".tmp"}]
 
 
+def test_all_runs_are_copied_in_their_order_and_what_is_there_is_left_out(tmp_path: Path) -> None:
+    with iron.open(tmp_path / "here" / "journal.db", durability="process") as here:
+        first = in_flight(3), in_flight(2)
+        fork = in_flight.last.fork().wait(60)
+        runs = iron.runs()
+        assert runs["parent_run_id"].notna().any(), "nothing shows that children go with their parents"
+        with iron.open(tmp_path / "there" / "journal.db") as other:
+            copied = iron.copy(runs.iloc[-1:], other, engine=here) + iron.copy(runs, other, engine=here)
+            assert [run.result() for run in copied[:2]] == list(first)
+            assert len(copied) == len({run.id for run in copied}) == runs["parent_run_id"].isna().sum()
+            assert iron.copy([fork, *runs["run_id"][:1]], other, engine=here) == []
+            there = iron.runs(engine=other)
+            assert there["run_id"].to_list() == runs["run_id"].to_list()
+            assert there["output"].to_list() == runs["output"].to_list()
+            assert iron.verify(engine=other).ok
+            with iron.open(tmp_path / "there" / "third.db") as third:
+                BROKEN.append(True)
+                with pytest.raises(ConnectionError):
+                    in_flight(4)
+                with pytest.raises(ValueError, match="several journals"):
+                    iron.copy([in_flight.last, copied[0]], third)
+
+
 def test_a_run_that_waits_goes_on_with_its_signal(tmp_path: Path) -> None:
     @flow
     def patient() -> Any:
