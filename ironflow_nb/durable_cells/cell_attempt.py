@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.durable_cells.cell import Cell
-from ironflow_nb.durable_cells.cell_lookup import CellCall, CellContext, NoExecution, code_text, digest_of
+from ironflow_nb.durable_cells.cell_lookup import CellCall, CellContext, NoExecution, code_text, digest_of, note_digests
 from ironflow_nb.durable_cells.cell_record import (
     CellEffects,
     CellRecord,
     build_record,
+    digests_of,
     is_closed_resource,
     within_limit,
 )
@@ -260,6 +261,7 @@ class CellAttempt:
 
     def _encode_effects(self, left: CellEffects) -> EncodedResult:
         self.kept = build_record(self._context.engine.access, left)
+        note_digests(self._context.known, left.outs, digests_of(self.kept.record))
         self._warn_of_unstorable()
         return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 
@@ -304,7 +306,9 @@ class CellAttempt:
         """Return the names of inputs whose objects were changed, also if the name is bound to another object now."""
         engine, ins = self._context.engine, self._wanted.ins
         known = [name for name in self._inputs_before if name not in self._wanted.opaque]
-        return [name for name in known if digest_of(engine, self._inputs_before[name])[0] != ins[name]]
+        after = {name: digest_of(engine, self._inputs_before[name])[0] for name in known}
+        note_digests(self._context.known, self._inputs_before, after)
+        return [name for name in known if after[name] != ins[name]]
 
     def _changed_in_place(self, changed: list[str]) -> list[str]:
         """Return the names that are bound to changed objects, and in an unmarked cell those of what holds them."""

@@ -9,10 +9,12 @@ import ast
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from weakref import ref
 
 from ironflow_nb.code_identity.code_parts import (
     CodePart,
@@ -33,11 +35,13 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.cell_record import OutputSink, about_of, code_of, record_of, refuse_unstorable
 from ironflow_nb.durable_cells.file_inputs import file_inputs, is_gone_file, spoken_input
+from ironflow_nb.durable_cells.shared_values import n_bytes
 from ironflow_nb.errors import FlowNotDefined, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution import Engine, StepSpec, continuations, notebook_path
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.stored_value import ValueRecord
 
+_LARGE_BYTES: Final = 1024 * 1024
 NOWHERE: Final = "-"
 """The key of cells whose notebook is not known."""
 
@@ -59,6 +63,13 @@ class CellCall:
         inputs = {f"{module}.{name}" for module, name, known in imported_from_user(self.cell) if known in self.ins}
         found = (each.name for each in self.spec.tracked.untracked if each.reason is UntrackedReason.MUTABLE)
         return tuple(name for name in found if name not in {*inputs, *self.ins})
+
+
+class KnownDigest(NamedTuple):
+    """The digest (hex) of an object that was digested before, and has not changed since."""
+
+    of: ref[Any]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +102,10 @@ def notebook_key(engine: Engine, notebook: str | None = None) -> str:
     return os.path.relpath(whole, place) if whole.is_relative_to(place.parent) and place.is_absolute() else str(whole)
 
 
-def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
-    """Return the call of the cell with its inputs as they are now.
+def call_of(
+    engine: Engine, cell: Cell, namespace: dict[str, Any], known: Mapping[str, KnownDigest] | None = None
+) -> CellCall:
+    """Return the call of the cell with its inputs as they are now; digests in `known` are not made again.
 
     Raises:
         DefinitionError: an input of ``--in`` is not defined.
@@ -101,12 +114,27 @@ def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
     ins: dict[str, str] = {}
     opaque: dict[str, str] = {}
     for name in input_names(engine, cell, namespace, cell.names_in(namespace)):
+        before = None if known is None else known.get(name)
+        if before is not None and before.of() is namespace[name]:
+            ins[name] = before.digest
+            continue
         ins[name], is_opaque = digest_of(engine, namespace[name])
         if is_opaque:
             opaque[name] = class_name(type(namespace[name]))
     if cell.options.is_unmarked:
         ins |= file_inputs(cell.tree, namespace)
     return call_with_inputs(engine, cell, ins, namespace, opaque)
+
+
+def note_digests(
+    known: dict[str, KnownDigest], namespace: Mapping[str, Any], digests: Mapping[str, str | None]
+) -> None:
+    """Note the digests of large values, which take long to make."""
+    for name, digest in digests.items():
+        value = namespace.get(name)
+        if digest is not None and n_bytes(value) >= _LARGE_BYTES:
+            with suppress(TypeError):  # not every class has weak references
+                known[name] = KnownDigest(ref(value), digest)
 
 
 def input_names(engine: Engine, cell: Cell, namespace: dict[str, Any], names: Collection[str]) -> tuple[str, ...]:
@@ -291,19 +319,28 @@ def _is_of_user(module: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CellContext:
-    """Where a cell is executed: the engine, the key of its notebook, the namespace, and the sink of its output."""
+    """Where a cell is executed: the engine, the key of its notebook, the namespace, and the sink of its output.
+
+    `known` are digests of large variables, which hold as long as only cells with this context are executed.
+    """
 
     engine: Engine
     key: str
     namespace: dict[str, Any]
     output_sink: OutputSink
+    known: dict[str, KnownDigest] = field(default_factory=dict)
 
 
 def context_of(
-    engine: Engine, namespace: dict[str, Any], output_sink: OutputSink, notebook: str | None = None
+    engine: Engine,
+    namespace: dict[str, Any],
+    output_sink: OutputSink,
+    notebook: str | None = None,
+    known: dict[str, KnownDigest] | None = None,
 ) -> CellContext:
     """Return the context for the cells of a notebook."""
-    return CellContext(engine, notebook_key(engine, notebook), namespace, output_sink)
+    key = notebook_key(engine, notebook)
+    return CellContext(engine, key, namespace, output_sink, {} if known is None else known)
 
 
 class RegisteredCell:

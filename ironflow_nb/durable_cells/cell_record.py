@@ -199,6 +199,11 @@ class _RecordBuilder:
             self.previews[name] = stored.preview or stored.type_name
 
 
+def digests_of(record: ValueRecord) -> dict[str, str | None]:
+    """Return the digests of the recorded values by name (hex); None for one that no other process recognises."""
+    return {name: part.digest for name, part in record.parts.items() if name not in NO_VARIABLES}
+
+
 class Restorable:
     """A record that is read back. Each value is decoded on demand, when the classes it needs are defined."""
 

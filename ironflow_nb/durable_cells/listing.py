@@ -32,7 +32,7 @@ from ironflow_nb.durable_cells.cell_lookup import (
     notebook_key,
     reasons_against,
 )
-from ironflow_nb.durable_cells.cell_record import NO_VARIABLES, CellNotes, about_of, code_of, record_of
+from ironflow_nb.durable_cells.cell_record import CellNotes, about_of, code_of, digests_of, record_of
 from ironflow_nb.durable_cells.file_inputs import file_inputs, is_file_parameter, spoken_input
 from ironflow_nb.durable_cells.notebook_file import cell_of_text, durable_cells_in, to_python
 from ironflow_nb.errors import DefinitionError, IronflowError, ValueUnreadable
@@ -140,8 +140,10 @@ class NotebookFreshness:
             row, record = verdict.row, self._record_of(verdict.row)
             about = about_of(record)
         status, reason = self._status(wanted, known, row, is_found=isinstance(verdict, Reuse))
-        made = {} if record is None else {name: part.digest for name, part in record.parts.items()}
-        made = {name: digest for name, digest in made.items() if name not in NO_VARIABLES}
+        if status is CellStatus.FRESH and about.lost and cell.options.is_unmarked:
+            lost = ", ".join(f"{name} ({kind})" for name, (kind, _) in about.lost.items())
+            reason = f"a new kernel executes it: {lost}"
+        made = {} if record is None else digests_of(record)
         made |= {name: made.get(first) or about.ins.get(first) for name, first in about.same.items()}
         outs = tuple(dict.fromkeys([*made, *about.modules, *about.lost, *cell.uses.defines])) if made else names
         judged = CellFreshness(
@@ -210,6 +212,8 @@ class NotebookFreshness:
             made = self._outputs[name][0] if name in self._outputs else None
             if made is not None:
                 found[name] = made
+            elif is_unmarked and name in self._outputs and name in about.ins:
+                found[name] = about.ins[name]  # it can't be stored, and a cell after this one may have changed it
             elif name in self._namespace and is_data(self._namespace[name]):
                 found[name] = digest_of(self._engine, self._namespace[name])[0]
             elif name in about.ins:

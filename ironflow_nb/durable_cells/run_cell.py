@@ -32,9 +32,17 @@ from ironflow_nb.durable_cells.cell_lookup import (
     call_of,
     context_of,
     find_execution,
+    note_digests,
     unreadable_execution,
 )
-from ironflow_nb.durable_cells.cell_record import NoOutputSink, Output, Restorable, read_restorable, rebind_names
+from ironflow_nb.durable_cells.cell_record import (
+    NoOutputSink,
+    Output,
+    Restorable,
+    digests_of,
+    read_restorable,
+    rebind_names,
+)
 from ironflow_nb.durable_cells.name_analysis import (
     defined_names,
     defines_names,
@@ -118,6 +126,7 @@ def restore_cell(context: CellContext, cell: Cell, record: ValueRecord) -> tuple
             raise
         raise ValueUnreadable(f"it can't be defined or set up again: {error}") from error
     rebind_names(context.namespace, outs, kept.about.gone)
+    note_digests(context.known, outs, digests_of(record))
     return outs, shown
 
 
@@ -176,7 +185,7 @@ def run_cell(cell: Cell, context: CellContext, *, again_below_s: float = 0.0) ->
     _refuse_inside(cell)
     refuse_time_limit(context.engine, cell)
     while True:
-        wanted = call_of(context.engine, cell, context.namespace)
+        wanted = call_of(context.engine, cell, context.namespace, context.known)
         found = find_execution(context.engine, context.key, wanted, context.namespace)
         if isinstance(found, FoundExecution) and (found.row.duration_s or 0.0) < again_below_s:
             found = NoExecution(found.run, row=found.row, is_unreadable=True)

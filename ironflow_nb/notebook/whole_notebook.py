@@ -23,6 +23,7 @@ from ironflow_nb.durable_cells.cell_lookup import (
     CellCall,
     CellContext,
     FoundExecution,
+    KnownDigest,
     NoExecution,
     RegisteredCell,
     call_of,
@@ -73,6 +74,7 @@ class WholeNotebook:
         self._parsed: Cell | None = None
         self._is_busy = False
         self._is_again = False
+        self._known: dict[str, KnownDigest] = {}
 
     @property
     def is_on(self) -> bool:
@@ -88,6 +90,8 @@ class WholeNotebook:
         async def run_ast_nodes(nodes: list[ast.stmt], cell_name: str, *args: Any, **options: Any) -> Any:
             self._parsed = None if args else self._cell_of(nodes, cell_name)
             if self._parsed is None:
+                if not all(map(is_repeated, nodes)):
+                    self._known.clear()  # it may change any variable
                 return await original(nodes, cell_name, *args, **options)
             return await original(ast.parse(_CALL).body, cell_name, **options | {"interactivity": "none"})
 
@@ -126,9 +130,11 @@ class WholeNotebook:
             raise
         finally:
             self._is_busy = False
+            if cell.uses.hides_assignments:
+                self._known.clear()
 
     def _context(self, sink: Any) -> CellContext:
-        return context_of(REGISTRY.engine(), self._shell.user_ns, sink)
+        return context_of(REGISTRY.engine(), self._shell.user_ns, sink, known=self._known)
 
     def _cell_of(self, nodes: list[ast.stmt], file: str) -> Cell | None:
         """Return the cell that IPython has parsed as a durable one; None if it is left to IPython."""
@@ -225,7 +231,7 @@ class _Restored:
         """Restore the cell; return why not, or None."""
         context = self._context
         try:
-            wanted = call_of(context.engine, cell, context.namespace)
+            wanted = call_of(context.engine, cell, context.namespace, context.known)
             found = find_execution(context.engine, context.key, wanted, context.namespace)
             if isinstance(found, FoundExecution):
                 restore_cell(context, cell, found.record)

@@ -24,7 +24,7 @@ def test_the_modules_have_the_types_that_they_say() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("name", ["run_card.js", "journal_card.js", "dashboard.js", "slider.js"])
+@pytest.mark.parametrize("name", ["run_card.js", "journal_card.js", "dashboard.js", "slider.js", "decider_card.js"])
 def test_a_widget_is_sent_one_module_without_imports(name: str, tmp_path: Path) -> None:
     text = module_text(name)
     assert not re.search(r"^import ", text, re.MULTILINE)

@@ -205,6 +205,17 @@ def test_secrets_looks_and_runs_are_left_to_ipython(kernel: Kernel, source: str)
     assert iron.cells()["name"].tolist() == before
 
 
+def test_a_change_by_a_cell_that_is_not_recorded_is_seen(kernel: Kernel) -> None:
+    cells = {"a": "import numpy as np\nlarge = np.zeros(300_000)", "b": "b = float(large.sum())"}
+    kernel.run(cells)
+    kernel.shell.fine("import os\nos.environ.get('PATH')\nlarge[0] = 5", "left")
+    kernel.run({"c": "c = float(large[0])"})
+    assert kernel.value("c") == 5
+    kernel.restart()
+    assert kernel.run(cells | {"c": "c = float(large[0])"}) == ["c"]
+    assert kernel.value("c") == 0
+
+
 def test_an_awaiting_cell_is_restored(kernel: Kernel) -> None:
     cells = {"a": "import asyncio\nwaited = await asyncio.sleep(0, 'done')"}
     kernel.run(cells)
