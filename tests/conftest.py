@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gc
+import itertools
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -37,6 +40,7 @@ SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_FOLDERS = itertools.count()
 _PARSING = threading.RLock()
 PARSE: Final = ast.parse
 
@@ -73,6 +77,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.nodeid in kept]
 
 
+def pytest_collection_finish() -> None:
+    """Let the collections of garbage pass over thousands of modules and tests."""
+    gc.freeze()
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Make a folder for the test. That of pytest looks through those of all tests before it, to find a number."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{next(_FOLDERS)}-{name}", numbered=False)
+
+
 @pytest.fixture(autouse=True)
 def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test sign with, or write into, what belongs to the person who runs it."""
@@ -85,12 +101,12 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def own_definitions() -> Iterator[None]:
     """Let what a test defines be unknown to the tests after it."""
-    definitions, steps = dict(REGISTRY._definitions), dict(REGISTRY._steps)
+    definitions, steps = dict(REGISTRY._definitions), dict(REGISTRY._steps.data)
     registered = {purpose: dict(known) for purpose, known in REGISTRY.registered.items()}
     yield
-    for known, before in [(REGISTRY._definitions, definitions), (REGISTRY._steps, steps)]:
-        known.clear()  # type: ignore[attr-defined]
-        known.update(before)  # type: ignore[attr-defined]
+    REGISTRY._definitions = definitions
+    # The references themselves: to go through a weak dictionary takes milliseconds, which every test would pay.
+    REGISTRY._steps.data = {name: reference for name, reference in steps.items() if reference() is not None}
     for purpose, others in REGISTRY.registered.items():
         others.clear()
         others.update(registered.get(purpose, {}))

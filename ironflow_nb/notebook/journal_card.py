@@ -67,10 +67,13 @@ class JournalOutput(Generic[View]):
 
         try:
             self._widget = JournalCardWidget(self._frame(), self._hear)
+            late_s = LATE_S
             while not self._is_over():
                 if self._n_views == 0:  # a front end that is late shows the text, or an earlier output
                     update(self._display_id, self._bundle())
-                self._wakeup.take(LATE_S if self._n_views == 0 else IDLE_S)
+                # While a cell is executed no word of the front end is heard, and each update shows the card anew.
+                self._wakeup.take(late_s if self._n_views == 0 else IDLE_S)
+                late_s *= 2
                 if not self._engine.access.is_closed:
                     self._look()
         except Exception:  # noqa: BLE001 -- without a card there is the text

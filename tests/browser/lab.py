@@ -12,12 +12,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import IN_CI
+from tests.conftest import IN_CI, KEY
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = (
@@ -29,6 +30,8 @@ QUIET = (
     "--disable-sync",
 )
 TIMEOUT_S = 90
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+SHOTS = Path(os.environ.get("IRONFLOW_SHOTS", "")) if os.environ.get("IRONFLOW_SHOTS") else None
 
 
 def browser_program() -> str:
@@ -41,23 +44,58 @@ def browser_program() -> str:
     pytest.fail("no Chromium on this machine; apt-get install chromium")
 
 
+@dataclass(frozen=True)
+class JupyterLab:
+    """A running JupyterLab over a folder."""
+
+    address: str
+    root: Path
+    settings: Path
+
+    def set_theme(self, name: str) -> None:
+        """Let pages that are opened from now on have the theme."""
+        folder = self.settings / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "themes.jupyterlab-settings").write_text(json.dumps({"theme": THEMES[name]}))
+
+    def open(self, page: Any, path: Path) -> None:
+        """Open a notebook below the root in a page, with nothing left of what was open before."""
+        page.goto(f"{self.address}/lab/tree/{path.relative_to(self.root)}?reset", wait_until="domcontentloaded")
+
+    def show(self, page: Any, path: Path) -> None:
+        """Open a notebook in a page, and wait until its kernel is ready."""
+        self.open(page, path)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+
+    def kill_kernels(self) -> None:
+        """Shut every kernel down."""
+        with urllib.request.urlopen(f"{self.address}/api/kernels", timeout=10) as reply:
+            kernels = json.load(reply)
+        for kernel in kernels:
+            request = urllib.request.Request(f"{self.address}/api/kernels/{kernel['id']}", method="DELETE")
+            urllib.request.urlopen(request, timeout=10).close()
+
+
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve JupyterLab over the folder and yield its address."""
+def jupyterlab(root: Path, settings: Path) -> Iterator[JupyterLab]:
+    """Serve JupyterLab over the folder `root`; what it keeps for itself lies in `settings`."""
     port = free_port()
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-        f"--port={port}", "--ServerApp.port_retries=0",
+        f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}",
         "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTEST_CURRENT_TEST", "CI"}}
-    environment |= {"JUPYTER_CONFIG_DIR": str(folder / ".config"), "JUPYTER_DATA_DIR": str(folder / ".data")}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    environment |= {
+        "JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_DATA_DIR": str(settings / "data"), "IRONFLOW_KEY": KEY,
+    }  # fmt: skip
+    with (settings / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             address = f"http://127.0.0.1:{port}"
-            wait_for(lambda: answers(f"{address}/api"), folder / "server.log")
-            yield address
+            wait_for(lambda: answers(f"{address}/api"), settings / "server.log")
+            yield JupyterLab(address, root, settings)
         finally:
             server.terminate()
             try:
@@ -113,10 +151,24 @@ def write_notebook(path: Path, cells: list[str]) -> None:
     )
 
 
-def kill_kernels(address: str) -> None:
-    """Shut every kernel of the server down."""
-    with urllib.request.urlopen(f"{address}/api/kernels", timeout=10) as reply:
-        kernels = json.load(reply)
-    for kernel in kernels:
-        request = urllib.request.Request(f"{address}/api/kernels/{kernel['id']}", method="DELETE")
-        urllib.request.urlopen(request, timeout=10).close()
+def run_all_cells(page: Any) -> None:
+    """Choose the menu item, again if Lab was still arranging itself, or asking something, and took no notice."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    for _ in range(4):
+        with contextlib.suppress(AssertionError, TooLate):
+            for button in page.query_selector_all("dialog.jp-Dialog .jp-mod-accept"):
+                button.click(timeout=5_000)
+            page.click(".jp-Notebook .jp-CodeCell >> nth=0", timeout=10_000)
+            page.click(".lm-MenuBar-itemLabel:text-is('Run')", timeout=10_000)
+            page.click(".lm-Menu-itemLabel:text-is('Run All Cells')", timeout=10_000)
+            wait_for(lambda: any(mark in page.inner_text(".jp-Notebook") for mark in ("[*]:", "[1]:")), timeout_s=20)
+            return
+    asked = [dialog.inner_text() for dialog in page.query_selector_all("dialog.jp-Dialog")]
+    pytest.fail(f"no cell was executed; Lab asks {asked}")
+
+
+def shoot(page: Any, name: str) -> None:
+    if SHOTS is not None:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(SHOTS / f"{name}.png"))

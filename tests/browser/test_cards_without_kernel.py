@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,8 +13,7 @@ import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.notebook.static_modules import module_text, style_text
 from tests.browser.frontend_tools import installed
-from tests.browser.lab import QUIET, browser_program
-from tests.browser.test_jupyterlab import shoot
+from tests.browser.lab import shoot
 from tests.conftest import Lab
 from tests.waits.conftest import until
 
@@ -60,27 +59,20 @@ def wide() -> int:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Any]]:
+def opened(window: Any) -> Callable[..., Any]:
     """Render a card in an empty page."""
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+    def open_card(name: str, frame: Any, *styles: str) -> Any:
+        page = window.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("about:blank")
+        plain = json.loads(msgspec.json.encode(frame))
+        page.evaluate(OPEN, [module_text(name), style_text("run_card.css", *styles), plain])
+        page.errors = errors
+        return page
 
-        def open_card(name: str, frame: Any, *styles: str) -> Any:
-            page = browser.new_page(viewport={"width": 1100, "height": 900})
-            page.set_default_timeout(20_000)
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto("about:blank")
-            plain = json.loads(msgspec.json.encode(frame))
-            page.evaluate(OPEN, [module_text(name), style_text("run_card.css", *styles), plain])
-            page.errors = errors
-            return page
-
-        yield open_card
-        browser.close()
+    return open_card
 
 
 def serious_faults(page: Any) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.lab import QUIET, browser_program, kill_kernels, served, wait_for, write_notebook
-from tests.browser.test_jupyterlab import THEMES, run_all_cells, shoot
+from tests.browser.conftest import last_output
+from tests.browser.lab import THEMES, JupyterLab, shoot, wait_for
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("anywidget", reason="the cards are widgets")
@@ -44,43 +43,17 @@ def wide(count: int) -> int:
     found = fetch.map(range(count), on_error="collect")
     return len(found) + child(2) + hold(600)
 """
-LIMIT_MS = 60_000
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def lab(notebook: Callable[..., Any], jupyter: JupyterLab) -> Callable[..., Any]:
     """Open a notebook with these cells after the definitions, and run it."""
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
 
-    with served(tmp_path) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+    def open_and_run(*cells: str, name: str = "flow", theme: str = "light") -> Any:
+        jupyter.set_theme(theme)
+        return notebook(LOAD, FLOWS, *cells, name=name)
 
-        def open_and_run(*cells: str, name: str = "flow", theme: str = "light") -> Any:
-            settings = tmp_path / ".config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-            settings.mkdir(parents=True, exist_ok=True)
-            (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": THEMES[theme]}))
-            write_notebook(tmp_path / f"{name}.ipynb", [LOAD, FLOWS, *cells])
-            page = browser.new_page(viewport={"width": 1300, "height": 1100})
-            page.set_default_timeout(LIMIT_MS)
-            page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
-            page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-            run_all_cells(page)
-            return page
-
-        open_and_run.address = address  # type: ignore[attr-defined]
-        yield open_and_run
-        browser.close()
-
-
-def last_output(folder: Path, name: str = "flow") -> dict[str, Any]:
-    """Return what the last cell of the saved notebook shows; nothing while it is being written."""
-    try:
-        cell = json.loads((folder / f"{name}.ipynb").read_text())["cells"][-1]
-    except ValueError:
-        return {}
-    return {key: "".join(text) for output in cell["outputs"] for key, text in output.get("data", {}).items()}
+    return open_and_run
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -109,15 +82,16 @@ def test_a_dashboard_shows_the_runs_of_another_notebook_and_opens_their_cards(
 
 
 def test_a_dashboard_leaves_its_tables_in_the_notebook_when_the_kernel_ends(
-    lab: Callable[..., Any], tmp_path: Path
+    lab: Callable[..., Any], jupyter: JupyterLab, tmp_path: Path
 ) -> None:
     page = lab("digest.start(1).wait()\niron.dashboard()")
     page.wait_for_selector(".ironflow-dashboard")
-    kill_kernels(lab.address)  # type: ignore[attr-defined]
+    jupyter.kill_kernels()
     page.wait_for_selector(".ironflow-dashboard", state="detached")
     page.keyboard.press("Control+s")
-    wait_for(lambda: "1 run" in last_output(tmp_path).get("text/plain", ""))
-    kept = last_output(tmp_path)
+    saved = tmp_path / "flow.ipynb"
+    wait_for(lambda: any("1 run" in each.get("text/plain", "") for each in last_output(saved)))
+    [kept] = last_output(saved)
     assert "application/vnd.jupyter.widget-view+json" not in kept
     assert "<table>" in kept["text/html"]
     shoot(page, "dashboard-kept")
@@ -142,15 +116,19 @@ def test_a_slider_is_moved_played_and_compared(lab: Callable[..., Any], theme: s
     page.wait_for_selector(".ironflow-slider button:has-text('Play')")
 
 
+def moment(page: Any) -> int:
+    """Return the event that the slider stands at."""
+    return int(page.input_value(".ironflow-slider input[type=range] >> nth=0"))
+
+
 def test_a_live_slider_follows_a_run(lab: Callable[..., Any]) -> None:
     page = lab("run = wide.start(30)\nrun.slider()")
     page.wait_for_selector(".ironflow-slider button:has-text('Live')[aria-pressed=true]")
     page.wait_for_selector(".ironflow-slider g[data-kind][data-status=running]")
-    before = int(page.input_value(".ironflow-slider input[type=range] >> nth=0"))
+    before = moment(page)
     page.click(".jp-Notebook .jp-CodeCell >> nth=-1")
-    page.wait_for_function(
-        f"Number(document.querySelector('.ironflow-slider input[type=range]').value) > {before}", timeout=LIMIT_MS
-    )
+    wait_for(lambda: moment(page) > before)
+    assert page.get_attribute(".ironflow-slider button:has-text('Live')", "aria-pressed") == "true"
     shoot(page, "slider-live")
 
 

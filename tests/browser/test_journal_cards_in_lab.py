@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browser.frontend_tools import installed
-from tests.browser.lab import QUIET, browser_program, served, wait_for, write_notebook
-from tests.browser.test_jupyterlab import THEMES, run_all_cells, shoot
-from tests.conftest import FULL_PROOF
+from tests.browser.lab import THEMES, JupyterLab, shoot, wait_for
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("anywidget", reason="the card is a widget")
@@ -54,35 +50,18 @@ while iron.waiting().empty:
 import os
 os._exit(0)
 """
-LIMIT_MS = 60_000
 
 
 @pytest.fixture(params=THEMES)
-def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+def page(request: pytest.FixtureRequest, notebook: Callable[..., Any], jupyter: JupyterLab, tmp_path: Path) -> Any:
     """A notebook on the journal that another process has left, with all cells executed."""
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
-
     (tmp_path / "before.py").write_text(FLOWS + BEFORE)
-    subprocess.run(
-        [sys.executable, "before.py"], cwd=tmp_path, check=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
-    settings = tmp_path / ".config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": THEMES[request.param]}))
-    write_notebook(tmp_path / "flow.ipynb", ["%load_ext ironflow_nb", FLOWS, "parse.last", "iron.waiting()"])
-    with served(tmp_path) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-        opened = browser.new_page(viewport={"width": 1300, "height": 1600})
-        opened.set_default_timeout(LIMIT_MS)
-        opened.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
-        opened.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        opened.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-        run_all_cells(opened)
-        opened.theme = request.param
-        yield opened
-        browser.close()
+    subprocess.run([sys.executable, "before.py"], cwd=tmp_path, check=True, timeout=120)
+    jupyter.set_theme(request.param)
+    opened = notebook("%load_ext ironflow_nb", FLOWS, "parse.last", "iron.waiting()")
+    opened.set_viewport_size({"width": 1300, "height": 1600})
+    opened.theme = request.param
+    return opened
 
 
 def cell(page: Any, number: int) -> Any:
@@ -101,7 +80,6 @@ def faults(page: Any, card: Any) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(not FULL_PROOF, reason="it waits longer than a slow machine allows; IRONFLOW_PROOF=full runs it")
 def test_what_was_left_is_seen_edited_continued_and_answered(page: Any, tmp_path: Path) -> None:
     loaded, edited, inbox = (cell(page, n).locator(".ironflow-card") for n in (0, 2, 3))
     loaded.locator(".ironflow-run").first.wait_for()
@@ -153,9 +131,8 @@ def test_what_was_left_is_seen_edited_continued_and_answered(page: Any, tmp_path
 
     def shown() -> str:  # the answer is written when the card says so, and then the kernel continues the run
         done = subprocess.run(
-            [sys.executable, "-c", journal], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        )  # fmt: skip
+            [sys.executable, "-c", journal], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
         return done.stdout
 
     wait_for(lambda: "ann  10" in shown())

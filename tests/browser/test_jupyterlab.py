@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
-import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +13,7 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 
-from tests.browser.lab import QUIET, browser_program, kill_kernels, served, wait_for, write_notebook
+from tests.browser.lab import THEMES, JupyterLab, shoot, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -46,19 +43,6 @@ def digest(count: int) -> int:
 """,
     "run = digest.start(60)\nrun",
 ]
-THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-SHOTS = Path(os.environ.get("IRONFLOW_SHOTS", "")) if os.environ.get("IRONFLOW_SHOTS") else None
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-        yield browser.new_page(viewport={"width": 1300, "height": 1100})
-        browser.close()
 
 
 def pictures(page: Any) -> list[ET.Element]:
@@ -89,64 +73,34 @@ def states(page: Any) -> dict[str, str]:
     }
 
 
-def run_all_cells(page: Any) -> None:
-    """Choose the menu item, again if Lab was still arranging itself, or asking something, and took no notice."""
-    from playwright.sync_api import TimeoutError as TooLate
-
-    for _ in range(4):
-        with contextlib.suppress(AssertionError, TooLate):
-            for button in page.query_selector_all("dialog.jp-Dialog .jp-mod-accept"):
-                button.click(timeout=5_000)
-            page.click(".jp-Notebook .jp-CodeCell >> nth=0", timeout=10_000)
-            page.click(".lm-MenuBar-itemLabel:text-is('Run')", timeout=10_000)
-            page.click(".lm-Menu-itemLabel:text-is('Run All Cells')", timeout=10_000)
-            wait_for(lambda: any(mark in page.inner_text(".jp-Notebook") for mark in ("[*]:", "[1]:")), timeout_s=20)
-            return
-    asked = [dialog.inner_text() for dialog in page.query_selector_all("dialog.jp-Dialog")]
-    pytest.fail(f"no cell was executed; Lab asks {asked}")
-
-
-def shoot(page: Any, name: str) -> None:
-    if SHOTS is not None:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
-
-
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_picture_moves_while_the_run_goes_on_and_stays_in_the_notebook(
-    page: Any, tmp_path: Path, theme: str
+    notebook: Callable[..., Any], jupyter: JupyterLab, tmp_path: Path, theme: str
 ) -> None:
-    settings = tmp_path / ".config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": THEMES[theme]}))
-    write_notebook(tmp_path / "flow.ipynb", CELLS)
-    with served(tmp_path) as address:
-        page.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
-        run_all_cells(page)
-        wait_for(lambda: "running" in states(page).values())
-        shoot(page, f"middle-{theme}")
-        wait_for(lambda: "completed" in states(page).values() and "running" not in states(page).values())
-        shoot(page, f"end-{theme}")
-        wait_for(lambda: page.locator(".jp-OutputArea-output object").count() > 0)
-        (inside,) = [frame for frame in page.frames if frame.url.startswith("data:image/svg+xml")]
-        assert any(title.startswith("fetch: 60 of 60") for title in inside.locator("title").all_text_contents())
-        assert inside.evaluate("() => { getSelection().selectAllChildren(document.querySelector('svg'));"
-                               " return getSelection().toString() }")  # fmt: skip
-        page.keyboard.press("Control+s")
-        wait_for(lambda: "image/svg+xml" in (tmp_path / "flow.ipynb").read_text())
-        wait_for(lambda: "60 of 60" in (tmp_path / "flow.ipynb").read_text())
-        kill_kernels(address)
-        page.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
-        wait_for(lambda: "completed" in states(page).values())
-        shoot(page, f"reopened-{theme}")
-        foreign = (tmp_path / "flow.ipynb").read_text().replace("cell-", "other-")  # which nobody has signed
-        (tmp_path / "foreign.ipynb").write_text(foreign)
-        page.goto(f"{address}/lab/tree/foreign.ipynb?reset", wait_until="domcontentloaded")
-        wait_for(lambda: "completed" in states(page).values())
-        assert page.locator(".jp-OutputArea-output object").count() == 0  # what is left is the image
-        shoot(page, f"foreign-{theme}")
+    jupyter.set_theme(theme)
+    page = notebook(*CELLS)
+    wait_for(lambda: "running" in states(page).values())
+    shoot(page, f"middle-{theme}")
+    wait_for(lambda: "completed" in states(page).values() and "running" not in states(page).values())
+    shoot(page, f"end-{theme}")
+    wait_for(lambda: page.locator(".jp-OutputArea-output object").count() > 0)
+    (inside,) = [frame for frame in page.frames if frame.url.startswith("data:image/svg+xml")]
+    assert any(title.startswith("fetch: 60 of 60") for title in inside.locator("title").all_text_contents())
+    assert inside.evaluate("() => { getSelection().selectAllChildren(document.querySelector('svg'));"
+                           " return getSelection().toString() }")  # fmt: skip
+    page.keyboard.press("Control+s")
+    wait_for(lambda: "image/svg+xml" in (tmp_path / "flow.ipynb").read_text())
+    wait_for(lambda: "60 of 60" in (tmp_path / "flow.ipynb").read_text())
+    jupyter.kill_kernels()
+    jupyter.open(page, tmp_path / "flow.ipynb")
+    wait_for(lambda: "completed" in states(page).values())
+    shoot(page, f"reopened-{theme}")
+    foreign = (tmp_path / "flow.ipynb").read_text().replace("cell-", "other-")  # which nobody has signed
+    (tmp_path / "foreign.ipynb").write_text(foreign)
+    jupyter.open(page, tmp_path / "foreign.ipynb")
+    wait_for(lambda: "completed" in states(page).values())
+    assert page.locator(".jp-OutputArea-output object").count() == 0  # what is left is the image
+    shoot(page, f"foreign-{theme}")
     saved = nbformat.read(tmp_path / "flow.ipynb", as_version=4)
     html, _ = HTMLExporter().from_notebook_node(saved)
     (tmp_path / "flow.html").write_text(html)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.lab import QUIET, browser_program, served, wait_for, write_notebook
-from tests.browser.test_jupyterlab import run_all_cells, shoot
+from tests.browser.conftest import last_output
+from tests.browser.lab import shoot, wait_for
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("anywidget", reason="the card is a widget")
@@ -35,47 +34,14 @@ def digest(count: int) -> int:
     who = iron.ask("Who reads it?", choices=["ann", "bob"], timeout_s=3600)
     return tidy(total), who
 """
-LIMIT_MS = 60_000
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
-    """Open a notebook whose last cell is given, and run it."""
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
-
-    with served(tmp_path) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-
-        def open_and_run(last: str) -> Any:
-            write_notebook(tmp_path / "flow.ipynb", [LOAD, FLOWS, last])
-            page = browser.new_page(viewport={"width": 1300, "height": 1100})
-            page.set_default_timeout(LIMIT_MS)
-            page.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
-            page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-            run_all_cells(page)
-            page.wait_for_selector(".ironflow-card [data-action=pause]")
-            return page
-
-        yield open_and_run
-        browser.close()
-
-
-def outputs(folder: Path) -> list[dict[str, Any]]:
-    """Return what the last cell of the saved notebook shows; nothing while it is being written."""
-    try:
-        cell = json.loads((folder / "flow.ipynb").read_text())["cells"][-1]
-    except ValueError:
-        return []
-    return [output.get("data", {}) for output in cell["outputs"]]
 
 
 @pytest.mark.parametrize("last", ["digest.start(30)", "digest(30)"], ids=["in the background", "in the cell"])
 def test_a_run_is_looked_at_paused_resumed_and_answered_by_clicks(
-    opened: Callable[[str], Any], tmp_path: Path, last: str
+    notebook: Callable[..., Any], tmp_path: Path, last: str
 ) -> None:
-    page = opened(last)
+    page = notebook(LOAD, FLOWS, last)
+    page.wait_for_selector(".ironflow-card [data-action=pause]")
     assert page.get_attribute(".ironflow-canvas svg", "role") == "group"
     assert page.get_attribute(".ironflow-card g[data-kind] >> nth=1", "aria-label").startswith("fetch")
     page.focus(".ironflow-card g[data-kind] >> nth=1")
@@ -90,8 +56,10 @@ def test_a_run_is_looked_at_paused_resumed_and_answered_by_clicks(
     page.click(".ironflow-form button")
     page.wait_for_selector(".ironflow-card", state="detached")
     page.keyboard.press("Control+s")
-    wait_for(lambda: any("digest: completed" in "".join(each.get("text/plain", "")) for each in outputs(tmp_path)))
-    [kept] = [each for each in outputs(tmp_path) if "image/svg+xml" in each]
+    wait_for(
+        lambda: any("digest: completed" in each.get("text/plain", "") for each in last_output(tmp_path / "flow.ipynb"))
+    )
+    [kept] = [each for each in last_output(tmp_path / "flow.ipynb") if "image/svg+xml" in each]
     assert "application/vnd.jupyter.widget-view+json" not in kept
-    assert "30 of 30" in "".join(kept["image/svg+xml"])
+    assert "30 of 30" in kept["image/svg+xml"]
     shoot(page, "card-end")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.browser.lab import QUIET, browser_program
 from tests.server.conftest import Service
 from tests.waits.conftest import until
 
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.browser
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-LIMIT_MS = 60_000
 TOKEN = "0123456789abcdef"
 EVIL = '<img src=x onerror="window.broken=1"><script>window.broken=1</script></title></svg>\'"`'
 HOSTILE = f"""
@@ -57,24 +55,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def browser() -> Iterator[Any]:
-    program = browser_program()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(browser: Any, service: Service) -> Callable[[str], Any]:
+def opened(window: Any, service: Service) -> Callable[[str], Any]:
     """Open a page of the server; what goes wrong in its scripts fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(LIMIT_MS)
 
     def open_page(address: str) -> Any:
-        page = context.new_page()
+        page = window.new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(f"{service.client.base_url}{address}")
