@@ -101,12 +101,14 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def own_definitions() -> Iterator[None]:
     """Let what a test defines be unknown to the tests after it."""
-    definitions, steps = dict(REGISTRY._definitions), dict(REGISTRY._steps.data)
+    known, steps = REGISTRY._definitions, REGISTRY._steps  # a test may put others in their place
+    before, references = dict(known), dict(steps.data)
     registered = {purpose: dict(known) for purpose, known in REGISTRY.registered.items()}
     yield
-    REGISTRY._definitions = definitions
+    known.clear()
+    known.update(before)
     # The references themselves: to go through a weak dictionary takes milliseconds, which every test would pay.
-    REGISTRY._steps.data = {name: reference for name, reference in steps.items() if reference() is not None}
+    steps.data = {name: reference for name, reference in references.items() if reference() is not None}
     for purpose, others in REGISTRY.registered.items():
         others.clear()
         others.update(registered.get(purpose, {}))
