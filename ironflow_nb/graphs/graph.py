@@ -38,7 +38,7 @@ from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
 from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind
 from ironflow_nb.graphs.mock_run import MockRun, check_mocks, run_with_mocks, without_retry_delays
 from ironflow_nb.graphs.readers.graph_files import GraphFilesMixin
-from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
+from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_doubts, tracked_graph
 from ironflow_nb.graphs.runtime.interpreter import run_graph
 from ironflow_nb.graphs.runtime.node_environment import PARAMETERS, Functions, input_of
 from ironflow_nb.graphs.runtime.node_steps import NodeSteps
@@ -228,15 +228,13 @@ class Graph(GraphDiagramMixin, GraphFilesMixin, Runnable):
     def validate(self) -> Graph:
         """Check everything that can be checked before a run, and return the graph.
 
-        A function, flow or graph that is not defined yet is no error, because it may be defined later; it is named in a
-        printed line.
+        Printed lines name what is no error: what is not defined yet, and a text that reads like an expression.
 
         Raises:
             GraphInvalid: the graph has errors; the message lists all, each with its path and line.
         """
-        definition = self.definition
-        if self._foreign is None:  # functions of a graph of another user are not looked up
-            say_undefined(definition, self._steps())
+        # Functions of a graph of another user are not looked up.
+        say_doubts(self.definition, None if self._foreign is not None else self._steps())
         return self
 
     def _compile(self) -> tuple[CompiledGraph, list[CompilerFinding]]:

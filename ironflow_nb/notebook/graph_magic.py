@@ -95,6 +95,7 @@ def _compile_cell(name: str, line: str, cell: str) -> Graph:
     from ironflow_nb.graphs.catalog import kinds
     from ironflow_nb.graphs.compiler.compiler import compile_graph
     from ironflow_nb.graphs.compiler.graph_source import read_source
+    from ironflow_nb.graphs.runtime.child_graphs import say_unmarked
 
     try:
         # An empty line in place of the magic's line, so that positions are those of the cell.
@@ -102,7 +103,9 @@ def _compile_cell(name: str, line: str, cell: str) -> Graph:
         named, wrong = _with_cell_name(source, name, cell)
         wrong += [_Mistake.of(found) for found in compile_graph(named, kinds())[1].all]
         if not wrong:
-            return _graph_as_written(name, cell, named.data)
+            made = _graph_as_written(name, cell, named.data)
+            say_unmarked(made.definition)
+            return made
     except GraphInvalid as error:
         wrong = [_Mistake.of(found) for found in getattr(error, "findings", ())] or [_Mistake(0, 0, str(error))]
     except IronflowError as error:

@@ -191,3 +191,19 @@ def test_unloading_takes_the_magic_away(ready: Shell) -> None:
     ready.fine("%unload_ext ironflow_nb")
     assert "graph" not in ready.ipython.magics_manager.magics["cell"]
     assert own_matchers() == []
+
+
+def test_a_text_that_reads_like_an_expression_is_told(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    cell = """%%graph bills
+input: {orders: list}
+nodes:
+  - id: big
+    transform: "input.orders[?total > `100`]"
+  - id: state
+    transform: {way: [busy, "{{ big }}"]}
+output: state
+"""
+    first, second = shell.fine(cell).text.strip().splitlines()
+    assert "transform of node big has the text 'input.orders[?total > `100`]'; as an expression it is" in first
+    assert second.endswith("output has the text 'state'; as an expression it is \"{{ state }}\"")

@@ -14,7 +14,8 @@ from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, No
 from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, say
 from ironflow_nb.graphs.compiled_graph import Block, CompiledGraph, GraphNode, NodeWork, PythonCall, Workflow, nodes_in
 from ironflow_nb.graphs.language.data import as_data
-from ironflow_nb.graphs.language.templates import Fields, Literal, Template
+from ironflow_nb.graphs.language.expression import ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.templates import Fields, Items, Literal, Template
 from ironflow_nb.graphs.runtime.node_environment import PARAMETERS
 from ironflow_nb.graphs.runtime.node_steps import NodeSteps
 from ironflow_nb.handles.runnable import Runnable
@@ -97,11 +98,50 @@ def _find_runnable(name: str) -> Runnable | None:
 # -- before a run ------------------------------------------------------------------------------------------------
 
 
-def say_undefined(definition: CompiledGraph, node_steps: NodeSteps) -> None:
-    """Say which functions, flows and graphs the graph needs and are not defined yet."""
+def say_doubts(definition: CompiledGraph, node_steps: NodeSteps | None) -> None:
+    """Say what is no error, but may be meant otherwise: see `say_unmarked`.
+
+    With `node_steps` it also says which functions, flows and graphs the graph needs and are not defined yet.
+    """
+    say_unmarked(definition)
+    if node_steps is None:
+        return
     missing = list(dict.fromkeys(_undefined(definition.block, node_steps)))
     if missing:
         say(f"{definition.name}: {', '.join(missing)} is defined nowhere yet; a run needs it")
+
+
+def say_unmarked(definition: CompiledGraph) -> None:
+    """Say which texts in outputs read like an expression of this graph, but stand without the braces of one."""
+    nodes = list(nodes_in(definition.block))
+    known = {"input", *(node.id for node in nodes)}
+    places: list[tuple[str, Any]] = [
+        (f"{node.task.kind.name} of node {node.id}", node.task.options)
+        for node in nodes
+        if isinstance(node.task, NodeWork) and node.task.kind.is_value_whole
+    ]
+    for place, template in [*places, ("output", definition.output)]:
+        for text in _literal_texts(template):
+            with suppress(ExpressionSyntaxError):
+                if known.intersection(compile_expression(text).names):
+                    say(f'{definition.name}: {place} has the text {text!r}; as an expression it is "{{{{ {text} }}}}"')
+
+
+def _literal_texts(found: Any) -> Iterator[str]:
+    """Yield the texts of a template, or of a value in it, that have no expression."""
+    match found:
+        case Literal(value=inner):
+            yield from _literal_texts(inner)
+        case Fields():
+            for _, inner in found.fields:
+                yield from _literal_texts(inner)
+        case Items(items=inner) | tuple(inner) | list(inner):
+            for each in inner:
+                yield from _literal_texts(each)
+        case Mapping():
+            yield from _literal_texts(list(found.values()))
+        case str():
+            yield found
 
 
 def _undefined(block: Block, node_steps: NodeSteps) -> Iterator[str]:
