@@ -3,34 +3,14 @@
 import dashboard from "./dashboard.js";
 import { get } from "./page_client.js";
 import { make } from "./page_elements.js";
+import { PageModel } from "./page_model.js";
 
 /** What the dashboard takes for the model of a widget. A filter asks anew; a run is opened as a page of its own. */
-class DashboardModel {
+class DashboardModel extends PageModel {
   constructor(app) {
+    super();
     this.app = app;
-    this.values = {};
-    this.listeners = new Set();
     this.filter = { of: "", status: "", since: "7d", order: "newest" };
-  }
-
-  get(name) {
-    return this.values[name];
-  }
-
-  set(name, value) {
-    this.values[name] = value;
-  }
-
-  on(_, act) {
-    this.listeners.add(act);
-  }
-
-  off(_, act) {
-    this.listeners.delete(act);
-  }
-
-  tell(content) {
-    for (const act of this.listeners) act(content);
   }
 
   send({ do: what, run, of, status, since, order }) {

@@ -2,42 +2,19 @@
 
 import { ask, get, post, query } from "./page_client.js";
 import { chip, duration, heading, instant, linkToRun, make, sureButton, Table, text } from "./page_elements.js";
+import { PageModel } from "./page_model.js";
 import card from "./run_card.js";
 import slider from "./slider.js";
 
 const MOST_STEPS = 200;
 
-/** What a card takes for the model of a widget. */
-class PageModel {
-  constructor(runId) {
-    this.runId = runId;
-    this.values = {};
-    this.listeners = new Set();
-  }
-
-  get(name) {
-    return this.values[name];
-  }
-
-  set(name, value) {
-    this.values[name] = value;
-  }
-
-  on(_, act) {
-    this.listeners.add(act);
-  }
-
-  off(_, act) {
-    this.listeners.delete(act);
-  }
-
-  tell(content) {
-    for (const act of this.listeners) act(content);
-  }
-}
-
 /** The model of the card of a run: it is told what the stream says of its run, and what the card asks for becomes a request. */
 class RunModel extends PageModel {
+  constructor(runId) {
+    super();
+    this.runId = runId;
+  }
+
   send(content) {
     if (content.do === "hello") return;
     this.perform(content).then(
@@ -91,6 +68,11 @@ class RunModel extends PageModel {
 
 /** The model of the slider: each move is a request, whose answer changes what is shown. */
 class MomentsModel extends PageModel {
+  constructor(runId) {
+    super();
+    this.runId = runId;
+  }
+
   async look({ at, other, is_live }) {
     const picture = this.get("shown")?.picture;
     return get(`runs/${encodeURIComponent(this.runId)}/moments${query({ at: is_live ? null : at, other, picture })}`);
