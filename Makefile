@@ -8,9 +8,11 @@ SAMPLE ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Without isolation the build takes the locked hatchling, not the newest.
 PROJECT := --no-deps --no-build-isolation -e .
+# A test that hangs has failed when its time is up: its process ends with it, and another one goes on with the others.
+BOUNDED := -p no:nbval --dist worksteal -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
 # Kernels and browsers wait for each other and for moments; beside other tests on a loaded machine they would miss them.
-ALONE := tests/browser tests/kernel tests/test_notebooks.py
-BESIDE := -p no:nbval -n auto --dist worksteal $(addprefix --ignore=,$(ALONE))
+ALONE := -n 2 tests/browser tests/kernel tests/test_notebooks.py
+BESIDE := -n auto $(BOUNDED) $(addprefix --ignore=,$(filter tests/%,$(ALONE)))
 # Of a function with many cases the fast loop runs some; another SEED chooses others.
 FAST := -q $(BESIDE) -m 'not (crash or slow)' --sample $(SAMPLE)
 
@@ -52,11 +54,11 @@ test: lint parallel alone  ## everything, with fixed samples of the long proofs
 parallel: $(VENV)/.test  ## the tests that run beside each other
 	$(BIN)/pytest $(BESIDE)
 
-alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, one after the other
-	$(BIN)/pytest $(ALONE)
+alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, two at a time
+	$(BIN)/pytest $(BOUNDED) $(ALONE)
 
 again: $(VENV)/.test  ## the tests that failed last, one after the other
-	$(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -n 1 $(BOUNDED) --last-failed --last-failed-no-failures none
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -n auto --dist worksteal -m crash

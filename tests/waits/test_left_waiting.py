@@ -131,8 +131,15 @@ def test_running_the_cell_again_waits_on_and_gets_the_answer(lab: Lab) -> None:
     lab.cell()
     interrupted(asks, lambda: list(iron.events()["type"]).count("RunWaiting") == 3)
     lab.cell()
-    iron.get_run(run_id).answer(True)
+
+    def answer() -> None:  # an answer before the call could end the run, and the call would begin another one
+        until(lambda: list(iron.events()["type"]).count("RunWaiting") == 5)
+        iron.get_run(run_id).answer(True)
+
+    person = threading.Thread(target=answer)
+    person.start()
     assert asks() == (1, True, 2)
+    person.join()
     assert list(iron.runs()["run_id"]) == [run_id]
     assert BODIES == [1, 2]
 
