@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ironflow_nb.notebook.static_modules import module_text, style_text
 from tests.browser.frontend_tools import installed
 from tests.browser.lab import shoot
 from tests.conftest import Lab
+from tests.deciders.orders import orders
 from tests.waits.conftest import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("lab", ["sqlite"], indirect=True)]
@@ -177,6 +179,35 @@ def test_axe_finds_nothing_serious_in_a_dashboard_and_a_slider(
         page.add_style_tag(content=":root { color-scheme: light dark; } body { background: Canvas; color: CanvasText }")
         assert serious_faults(page) == []
         shoot(page, f"{name}-alone-{scheme}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_decider_is_led_by_the_forms_of_its_card(lab: Lab, opened: Callable[..., Any], scheme: str) -> None:
+    from ironflow_nb.notebook.decider_card import DeciderContent
+
+    content = DeciderContent(lab.engine, orders())
+    content.advance()
+    page = opened("decider_card.js", content.frame(), "slider.css", "decider_card.css")
+    page.emulate_media(color_scheme=scheme)
+    page.add_style_tag(content=":root { color-scheme: light dark; } body { background: Canvas; color: CanvasText }")
+    place = "form[data-command=Place]"
+    assert page.get_attribute(place, "data-expected") == "true"
+    page.fill(f"{place} input >> nth=0", "o-1")
+    page.fill(f"{place} input >> nth=1", "5")
+    page.keyboard.press("Enter")
+    answered = content.act(sent(page, "send")[0])
+    for each in (answered, content.advance()):
+        page.evaluate("window.hear", json.loads(msgspec.json.encode(each)))
+    assert page.inner_text("[role=status]") == "Place was accepted, with 1 event"
+    assert page.input_value("select >> nth=0") == "o-1"
+    assert page.locator(f"{place} input").count() == 1, "the instance is chosen, so its id is not asked for"
+    assert "effect Charge" in page.inner_text(".ironflow-work")
+    assert re.search(r"timer Expire .* due in (59 min|1 h)", page.inner_text(".ironflow-work"))
+    assert serious_faults(page) == []
+    shoot(page, f"decider-alone-{scheme}")
+    page.select_option("select >> nth=0", "")
+    assert sent(page, "choose") == [{"do": "choose", "instance": None}]
+    assert page.errors == []
 
 
 def test_the_strip_of_a_map_is_chosen_from_by_keyboard(lab: Lab, opened: Callable[..., Any]) -> None:

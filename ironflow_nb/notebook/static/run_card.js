@@ -285,9 +285,11 @@ function viewBox({ x, y, width, height }) {
 }
 
 function reachable(node) {
+  const label = node.querySelector("title")?.textContent;
+  if (!label) return; // the dot at which a state machine begins
   node.setAttribute("tabindex", "0");
   node.setAttribute("role", "button");
-  node.setAttribute("aria-label", node.querySelector("title")?.textContent ?? "");
+  node.setAttribute("aria-label", label);
 }
 
 // -- controls -------------------------------------------------------------------------------------------------------
