@@ -267,7 +267,8 @@ class CellAttempt:
 
     def _not_stored(self) -> dict[str, str]:
         """Return what a quick cell that nobody marked makes anew, with the reasons, instead of storing it."""
-        if not self._wanted.cell.options.is_unmarked or self._took_s >= QUICK_S:
+        is_unmarked = self._wanted.cell.options.is_unmarked and self._context.known is not None
+        if not is_unmarked or self._took_s >= QUICK_S:
             return {}
         if may_differ(self._wanted.cell.tree) or self._random_before != random_state():
             return {}

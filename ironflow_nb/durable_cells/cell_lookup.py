@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -127,9 +127,11 @@ def call_of(
 
 
 def note_digests(
-    known: dict[str, KnownDigest], namespace: Mapping[str, Any], digests: Mapping[str, str | None]
+    known: dict[str, KnownDigest] | None, namespace: Mapping[str, Any], digests: Mapping[str, str | None]
 ) -> None:
     """Note the digests of large values, which take long to make."""
+    if known is None:
+        return
     for name, digest in digests.items():
         value = namespace.get(name)
         if digest is not None and n_bytes(value) >= _LARGE_BYTES:
@@ -321,14 +323,15 @@ def _is_of_user(module: str) -> bool:
 class CellContext:
     """Where a cell is executed: the engine, the key of its notebook, the namespace, and the sink of its output.
 
-    `known` are digests of large variables, which hold as long as only cells with this context are executed.
+    `known` are digests of large variables, which hold as long as only cells with this context are executed. It is None
+    where nobody goes on with the variables after the cells: there everything is stored that can be.
     """
 
     engine: Engine
     key: str
     namespace: dict[str, Any]
     output_sink: OutputSink
-    known: dict[str, KnownDigest] = field(default_factory=dict)
+    known: dict[str, KnownDigest] | None = None
 
 
 def context_of(
@@ -340,7 +343,7 @@ def context_of(
 ) -> CellContext:
     """Return the context for the cells of a notebook."""
     key = notebook_key(engine, notebook)
-    return CellContext(engine, key, namespace, output_sink, {} if known is None else known)
+    return CellContext(engine, key, namespace, output_sink, known)
 
 
 class RegisteredCell:

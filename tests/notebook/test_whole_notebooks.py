@@ -175,9 +175,10 @@ def test_two_cells_of_one_name_are_refused(folder: Path) -> None:
 
 
 def test_of_a_name_that_no_cell_has_left_behind_it_says_what_there_is(folder: Path) -> None:
-    result = iron.run_notebook(write(folder / "a.ipynb", [("", "x = 1\ny = 2")]))
-    assert repr(result) == "<notebook a.ipynb: completed; 1 executed>"
-    with pytest.raises(StepNotFound, match="the variables are: x, y"):
+    result = iron.run_notebook(write(folder / "a.ipynb", [("", "x = [[1]]\ny = 2"), ("", "part = x[0]")]))
+    assert repr(result) == "<notebook a.ipynb: completed; 2 executed>"
+    assert result.value("part") == [1]
+    with pytest.raises(StepNotFound, match="the variables are: x, y, part"):
         result.value("z")
 
 
