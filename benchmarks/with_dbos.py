@@ -1,14 +1,15 @@
-"""The workloads on DBOS with SQLite, as it is shipped: the file is its system database."""
+"""The workloads on DBOS as it is shipped: a file of SQLite, or PostgreSQL, is its system database."""
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
 from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from pathlib import Path
 from typing import Final
 
-from dbos import DBOS
+from dbos import DBOS, DBOSClient
 
 from benchmarks.samples import Figures, Sample
 
@@ -52,13 +53,39 @@ async def gathered(n_steps: int) -> int:
     return sum(await asyncio.gather(*map(one, range(n_steps))))
 
 
-def _launch(folder: Path) -> None:
+@DBOS.step()
+def instant() -> float:
+    """Return the time at which it is called."""
+    return time.time()
+
+
+@DBOS.workflow()
+def woken(n_signals: int) -> list[float]:
+    """Wait for so many signals, one after the other; return when the workflow went on after each."""
+    found = []
+    for n in range(n_signals):
+        DBOS.recv(f"go{n}", timeout_seconds=60)
+        found.append(instant())
+    return found
+
+
+def send(url: str, n: int) -> None:
+    """Send a signal to the workflow that waits."""
+    client = DBOSClient(system_database_url=url)
+    [waiting] = client.list_workflows(name="woken", status="PENDING")
+    client.send(waiting.workflow_id, "now", f"go{n}")
+    client.destroy()
+
+
+def launch(url: str) -> None:
+    """Launch DBOS in this process, with an id of its own, on a system database."""
     DBOS(
         config={
             "name": "bench",
-            "system_database_url": f"sqlite:///{folder / 'dbos.sqlite'}",
+            "system_database_url": url,
             "log_level": "ERROR",
             "run_admin_server": False,
+            "executor_id": uuid.uuid4().hex,
         }
     )
     DBOS.launch()
@@ -66,7 +93,7 @@ def _launch(folder: Path) -> None:
 
 def peer_dbos(folder: Path) -> Figures:
     """Measure sequential steps, ten at once, and steps that a fork of the run is answered from what is recorded."""
-    _launch(folder)
+    launch(f"sqlite:///{folder / 'dbos.sqlite'}")
     sequential(3)
     handle = DBOS.start_workflow(sequential, N_STEPS)
     handle.get_result()

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -46,8 +46,9 @@ def program(name: str) -> str:
 class Server:
     """A server with one database, which can be stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Sequence[str] = SETTINGS) -> None:
         self.folder = folder
+        self._settings = settings
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         # The server refuses to run as root.
@@ -67,7 +68,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = [part for setting in SETTINGS for part in ("-c", setting)]
+        options = [part for setting in self._settings for part in ("-c", setting)]
         self._process = self._popen([program("postgres"), "-D", str(self._data), "-k", str(self.folder), *options])
         until = time.monotonic() + TIMEOUT_S
         while True:
@@ -116,11 +117,11 @@ def _has_user(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    """Yield a running server. Its folder has a short name, for that of a socket may have 107 characters."""
+def running_server(settings: Sequence[str] = SETTINGS, place: Path | None = None) -> Iterator[Server]:
+    """Yield a running server, with a folder in `place`; a short name, for that of a socket has at most 107 letters."""
     program("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="ironflow-postgres-"))
-    server = Server(folder)
+    folder = Path(tempfile.mkdtemp(prefix="ironflow-postgres-", dir=place))
+    server = Server(folder, settings)
     try:
         server.start()
         yield server
