@@ -120,6 +120,16 @@ PROMISED = {
         "'Basel': 8509",
         "['forecast.html', 'forecast.md']",
     ],
+    "09_cluster": [
+        "✓ simulate (map): 8 of 8",
+        "all of it was done by other processes: True",
+        "ironflow_nb.errors.WorkerLost: greedy[2] was l",
+        "could not convert string to float: 'n/a'",
+        "finished steps are kept",
+        "✓ mean_of (map): 12 of 12",
+        "sweep of trial: 12 rows: ✓ 12 completed",
+        "7       0.0131  0.0525  0.1313",
+    ],
 }
 
 

@@ -82,7 +82,7 @@ def needed(name: str) -> Any:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     distributed = needed("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "resources": {"gpu": 1}}
     with distributed.LocalCluster(**options) as made, distributed.Client(made) as client:
         yield client
 
@@ -115,6 +115,14 @@ def test_bodies_run_in_the_processes_of_a_cluster(given: Given) -> None:
     assert [n for n, _ in found] == [2, 3, 4, 5, 6, 6, 6]
     assert os.getpid() not in [process for _, process in found]
     assert [n for n, _ in asyncio.run(main_async.options(executor=given)())] == [2, 3, 4]
+
+
+def test_a_body_gets_the_resources_that_its_executor_asks_for(cluster: Any) -> None:
+    there = work.options(executor=cluster.get_executor(resources={"gpu": 1}))
+    assert [n for n, _ in flow(lambda: list(there.map([1, 2, 3])), name="main")()] == [2, 3, 4]
+    nowhere = work.options(executor=cluster.get_executor(resources={"gpu": 2}), timeout_s=0.2)
+    with pytest.raises(StepTimeout):
+        flow(lambda: nowhere(1), name="main2")()
 
 
 def test_an_exception_in_a_cluster_comes_back_as_it_was_with_its_own_lines(given: Given) -> None:
