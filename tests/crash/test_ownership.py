@@ -114,7 +114,8 @@ print(main.options(key="the one")())
 
 def start(folder: Path, source: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     program = folder / "program.py"
-    program.write_text(HEAD + source)
+    if not program.exists():  # one that began before may be reading it
+        program.write_text(HEAD + source)
     everything = os.environ | {"IRONFLOW_DB": str(folder / "journal.db")} | environment
     everything.pop("PYTEST_CURRENT_TEST", None)
     return subprocess.Popen(

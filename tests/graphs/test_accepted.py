@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def blocks(draw: st.DrawFn, names: tuple[str, ...] = NAMES, depth: int = 0) -> l
     return nodes
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(blocks(), st.none() | values)
 def test_a_graph_that_is_accepted_ends_or_fails_in_words(nodes: list[dict[str, Any]], output: Any) -> None:

@@ -105,6 +105,7 @@ def forget() -> Any:
         REGISTRY.forget("graph", definition.name)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500 if FULL_PROOF else 120, suppress_health_check=SLOW)
 @given(st.integers(0, 2**32))
 def test_a_graph_comes_to_what_the_specification_says(seed: int) -> None:

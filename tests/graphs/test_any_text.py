@@ -28,6 +28,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(values)
 def test_what_is_written_is_read_as_what_it_was(data: Any) -> None:
@@ -77,6 +78,7 @@ graph_like = st.recursive(
 some_keys = st.dictionaries(keys, graph_like, max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(
     st.lists(st.dictionaries(keys, graph_like, max_size=5), max_size=3), st.dictionaries(keys, graph_like, max_size=3)

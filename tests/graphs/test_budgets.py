@@ -84,6 +84,7 @@ def test_what_takes_too_many_steps_is_stopped(text: str, monkeypatch: pytest.Mon
         value_of(text, CONTEXT)
 
 
+@pytest.mark.slow
 def test_ordinary_work_with_much_data_is_within_the_budgets() -> None:
     rows = [{"id": number, "name": f"name {number}", "tags": ["a", "b"]} for number in range(50_000)]
     context = {"rows": rows, "text": "x" * 5_000_000}
@@ -141,6 +142,7 @@ def chained(node: Any, n: int) -> list[Any]:
     return nodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "node",
     [

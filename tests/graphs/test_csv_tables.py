@@ -89,6 +89,7 @@ def test_cells_have_quotes_where_they_need_them_or_all_of_them() -> None:
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(cells, min_size=2, max_size=2), min_size=1, max_size=4), st.sampled_from(";\t|,"))
 def test_what_was_written_is_read_again(rows: list[list[str]], delimiter: str) -> None:
     text = formatted(rows, delimiter=delimiter, quote="'", header=False)

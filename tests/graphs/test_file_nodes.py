@@ -43,6 +43,7 @@ def test_bytes_come_back_as_they_were(data: Path, content: bytes) -> None:
     assert perform(read="data/it", **{"as": "bytes"})["content"] == content
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.recursive(

@@ -127,6 +127,7 @@ def test_a_secret_that_is_a_number_is_found_in_numbers(number: float) -> None:
     assert not SecretForms(["12345x"]).is_number(number)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.text(min_size=12, max_size=40))
 def test_other_texts_stay_as_they_are(text: str, secret: str) -> None:
     clean = SecretForms([secret]).redacted(text)

@@ -104,6 +104,7 @@ def test_options_that_do_not_go_together_are_told() -> None:
         html("a", to="safe", select="a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "markdown", "metadata", "safe"])
 def test_a_page_of_a_hundred_thousand_nested_elements_is_refused(form: str) -> None:
     with pytest.raises(NodeFailed, match="nested"):

@@ -329,6 +329,7 @@ def test_a_server_that_echoes_basic_authorization_does_not_give_the_password_to_
         assert left not in repr(clean(error.output)) + repr(clean(error.ids))
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=7), st.text(min_size=6, max_size=20), st.binary(max_size=7))
 def test_a_secret_within_something_in_base64_is_found(before: bytes, secret: str, after: bytes) -> None:
     try:

@@ -182,6 +182,7 @@ def test_without_credentials_aws_is_not_asked(aws: Server, monkeypatch: pytest.M
     assert not aws.seen
 
 
+@pytest.mark.slow
 def test_functions_are_called_from_many_threads_at_once(aws: Server) -> None:
     aws.answers(PATH, returning({"shipped": True}))
     with ThreadPoolExecutor(8) as pool:

@@ -102,6 +102,7 @@ def command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_and_checks_a_file_of_lua(tmp_path: Path) -> None:
     (tmp_path / "flow.lua").write_text(STOCK)
     ran = command(tmp_path, "run", "flow.lua", "--input", '{"cups": 3}', "--json", "--journal", "j.db")

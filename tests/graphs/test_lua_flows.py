@@ -205,6 +205,7 @@ def test_context_keys_bound_what_a_function_sees(tmp_path: Path) -> None:
     assert graph(x=1, y=2)["n"] == 1
 
 
+@pytest.mark.slow
 def test_a_flow_of_many_steps_is_read(tmp_path: Path) -> None:
     lines = [
         'flow:step("s0", function() return { n0 = 0 } end)',

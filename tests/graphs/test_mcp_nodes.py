@@ -70,6 +70,7 @@ def ask(program: list[str], *, allow: Any = None, timeout_s: float | None = 60.0
     return perform(MCP, {"command": program, **options}, allow=granted, timeout_s=timeout_s)
 
 
+@pytest.mark.slow
 def test_the_tools_are_listed_as_a_model_takes_them(program: list[str]) -> None:
     tools = {each["name"]: each for each in ask(program)["tools"]}
     assert tools.keys() == {"price", "say", "sleep"}
@@ -77,6 +78,7 @@ def test_the_tools_are_listed_as_a_model_takes_them(program: list[str]) -> None:
     assert tools["price"]["parameters"]["required"] == ["name"]
 
 
+@pytest.mark.slow
 def test_a_tool_is_called(program: list[str]) -> None:
     answer = ask(program, tool="price", arguments={"name": "tea", "n": 2})
     assert answer["data"]["price"] == 6
@@ -87,6 +89,7 @@ def test_a_tool_is_called(program: list[str]) -> None:
     assert ask(program, resource="shop://greeting")["text"] == "Welcome!"
 
 
+@pytest.mark.slow
 def test_a_tool_that_fails_is_a_failure_unless_it_is_only_to_be_told(program: list[str]) -> None:
     with pytest.raises(NodeFailed, match="the tool price failed") as caught:
         ask(program, tool="price", arguments={"name": "pot"})

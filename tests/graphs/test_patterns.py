@@ -52,6 +52,7 @@ def test_a_replacement_may_name_groups(pattern: str, replacement: str, text: str
     assert replace_matches(pattern, replacement, text) == expected == re.sub(pattern, replacement, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern", ["(a+)+$", "^(a|a)*$", "^(\\w+\\s?)*$", "(x+x+)+y", ".*foo.*bar", "(.*)(.*)(.*)(.*)(.*)x$"]
 )

@@ -88,6 +88,7 @@ def test_the_example_of_the_format_compiles_and_fits() -> None:
     assert misfits(read_yaml(EXAMPLE).data) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_random_graphs_compile_and_fit(seed: int) -> None:
@@ -105,6 +106,7 @@ all_kinds = st.sampled_from(sorted({*BUILT_IN, *CONTROL}))
 needed_keys = st.sampled_from([{}, {"cases": {"a": []}}, {"do": []}])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(all_kinds, some_keys, graph_like, needed_keys)
 def test_whatever_compiles_fits(kind: str, more: dict[str, Any], value: Any, needed: dict[str, Any]) -> None:

@@ -100,6 +100,7 @@ def test_keys_that_are_there_twice_are_told_together_with_all_else() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_small_text_does_not_become_a_large_graph() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]

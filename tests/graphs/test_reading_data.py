@@ -62,6 +62,7 @@ def test_nobody_changes_a_graph_from_outside() -> None:
     assert graph.data["nodes"][0]["with"] == {"x": [1]}
 
 
+@pytest.mark.slow
 def test_data_without_end_is_refused() -> None:
     endless: dict[str, Any] = {"graph": "g"}
     endless["nodes"] = [endless]

@@ -56,6 +56,7 @@ def keys(bucket: Any) -> list[str]:
     return sorted(each.key for each in bucket.objects.all())
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_again(endpoint: str, bucket: Any) -> None:
     assert file(endpoint, write="s3://reports/a/b.txt", content="grün") == {"path": "s3://reports/a/b.txt", "bytes": 5}
     assert bucket.Object("a/b.txt").get()["Body"].read() == "grün".encode()
@@ -72,6 +73,7 @@ def test_what_is_written_is_read_again(endpoint: str, bucket: Any) -> None:
     assert file(endpoint, read="s3://reports/empty")["content"] == ""
 
 
+@pytest.mark.slow
 def test_what_is_there_is_listed_looked_for_and_deleted(endpoint: str, bucket: Any) -> None:
     for key in ("a/1.csv", "a/2.txt", "a/deep/3.csv", "b.csv"):
         bucket.put_object(Key=key, Body=b"xyz")
@@ -106,6 +108,7 @@ def test_a_name_with_a_star_is_that_one_file(endpoint: str, bucket: Any) -> None
     assert keys(bucket) == ["ab"]
 
 
+@pytest.mark.slow
 def test_files_are_copied_to_a_server_and_from_it(endpoint: str, bucket: Any, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.bin").write_bytes(b"\x00" * 1000)
@@ -123,6 +126,7 @@ def test_files_are_copied_to_a_server_and_from_it(endpoint: str, bucket: Any, tm
             perform(FILE, action)
 
 
+@pytest.mark.slow
 def test_another_content_is_replaced_only_if_it_may_be(endpoint: str, bucket: Any) -> None:
     file(endpoint, write="s3://reports/a", content="one", overwrite=False)
     file(endpoint, write="s3://reports/a", content="one", overwrite=False)
@@ -141,6 +145,7 @@ def test_a_file_that_is_too_large_is_not_read(endpoint: str, bucket: Any, monkey
         file(endpoint, copy="s3://reports/a", to="data/a")
 
 
+@pytest.mark.slow
 def test_what_is_missing_may_come_and_a_bucket_that_is_none_is_told(endpoint: str, bucket: Any) -> None:
     with pytest.raises(NodeFailed, match="can't be read") as caught:
         file(endpoint, read="s3://reports/nope")
@@ -231,6 +236,7 @@ def test_other_file_systems_of_fsspec(tmp_path: Path) -> None:
         perform(FILE, {"read": "nothing://a/b"})
 
 
+@pytest.mark.slow
 def test_the_keys_are_in_no_journal(
     endpoint: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_the_schema_tells_what_is_wrong_before_anything_runs() -> None:
         assert list(problems(FILTER.schema, options, allows_expressions=True))
 
 
+@pytest.mark.slow
 def test_a_list_of_100_000_items_takes_about_a_second() -> None:
     items = [{"n": number} for number in range(100_000)]
     begun = time.perf_counter()

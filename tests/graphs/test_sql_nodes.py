@@ -438,6 +438,7 @@ def test_a_format_gives_no_more_than_a_value_may_have() -> None:
     assert (row["n"] or 0) <= 10_000_000
 
 
+@pytest.mark.slow
 def test_functions_in_an_endless_query_do_not_keep_it_from_being_stopped() -> None:
     endless = ENDLESS.replace("count(*)", "sum(length(randomblob(9000000)))")
     with pytest.raises(NodeTimeout, match=r"took longer than 0\.2 s"):

@@ -52,6 +52,7 @@ def test_hostile_or_broken_xml_is_an_error_of_the_node(text: str) -> None:
     assert "root:" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_elements_nested_without_end_are_an_error_or_data() -> None:
     with pytest.raises(NodeFailed, match="no XML"):
         parsed("<a>" * 200_000 + "</a>" * 200_000)

@@ -106,6 +106,7 @@ def test_it_identifies_by_its_content(name: str) -> None:
     assert found != new_values().digester.digest(make(7))
 
 
+@pytest.mark.slow
 @EACH
 def test_it_is_stored_and_identifies_alike_when_it_is_read_back(name: str) -> None:
     values, elsewhere = new_values(), new_values()
