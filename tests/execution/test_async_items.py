@@ -56,6 +56,7 @@ def test_results_come_in_order_while_items_still_come(lab: Lab, step: Callable[.
     assert DID.index(("note", 0)) < DID.index(("page", 11))
 
 
+@pytest.mark.slow
 def test_no_more_is_pulled_than_the_window_takes(lab: Lab) -> None:
     gate = asyncio.Event()
 

@@ -109,6 +109,7 @@ class Notebook:
         return total - state["finish"]
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(sessions)
 def test_it_ends_as_a_fresh_run_of_the_last_code_and_did_nothing_twice(history: list[tuple[Any, str, int]]) -> None:

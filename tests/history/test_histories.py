@@ -52,6 +52,7 @@ def test_edits_that_are_all_undone_leave_the_run_as_it_was(any_flow: Any, pages:
         assert iron.verify().ok
 
 
+@pytest.mark.slow
 @BOTH
 @few
 @given(pages=PAGES, at=st.integers(0, 100), edits=EDITS)

@@ -133,6 +133,7 @@ def test_an_expression_that_is_closed_is_none_any_more(ready: Shell) -> None:
     assert "alert" not in offered(ready, f'{BEFORE}  - id: b\n    say: {{text: "{{{{ alert }}}}", ')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["nodes: }}]{", "nodes: [}\n ]: {", "- - -\n   - :\n\t- {{{", "\"\n'\n{[", ": :\n -"])
 def test_whatever_was_written_before_nothing_breaks(
     ready: Shell, text: str, capsys: pytest.CaptureFixture[str]
