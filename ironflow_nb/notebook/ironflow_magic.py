@@ -88,7 +88,7 @@ class IronflowMagics(Magics):
         %ironflow sql QUERY                           a query over the tables of the journal       iron.sql(QUERY)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
         %ironflow cells on | off                      every cell is durable, or only %%step cells  IRONFLOW_CELLS=1
-        %ironflow cells restore                       restore what is fresh of this notebook
+        %ironflow cells restore [NAME ...]            restore what is fresh of this notebook, or what variables need
         %ironflow cells again                         execute the next cell, whatever is recorded
         %ironflow doctor                              check the journal and its environment     iron.doctor()
         %ironflow live on | off                       cards with controls in the next cells, or not IRONFLOW_STATIC=1
@@ -326,7 +326,11 @@ def _signal(magics: IronflowMagics, words: list[str]) -> Any:
 def _cells(magics: IronflowMagics, words: list[str]) -> Any:
     parser = Parser("ironflow cells")
     parser.add_argument("action", nargs="?", choices=["on", "off", "restore", "again"])
-    action = parser.parse_args(words).action
+    parser.add_argument("names", nargs="*")
+    given = parser.parse_args(words)
+    action = given.action
+    if given.names and action != "restore":
+        parser.error("only restore takes names of variables")
     whole = whole_notebook(magics.shell)
     if action == "on":
         whole.turn_on()
@@ -335,7 +339,7 @@ def _cells(magics: IronflowMagics, words: list[str]) -> Any:
     elif action == "again":
         whole.run_next_again()
     elif action == "restore":
-        print(whole.restore())
+        print(whole.restore(given.names))
     return None if action in {"on", "off", "again"} else cells()
 
 

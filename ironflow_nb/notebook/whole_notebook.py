@@ -8,28 +8,16 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from IPython.core.error import UsageError
-from IPython.utils.capture import capture_output
 
-from ironflow_nb.core.durations import spoken
 from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
-from ironflow_nb.durable_cells.cell_attempt import execute_statements
-from ironflow_nb.durable_cells.cell_lookup import (
-    CellCall,
-    CellContext,
-    FoundExecution,
-    KnownDigest,
-    NoExecution,
-    RegisteredCell,
-    call_of,
-    context_of,
-    find_execution,
-)
+from ironflow_nb.durable_cells.cell_lookup import CellContext, KnownDigest, RegisteredCell, context_of
 from ironflow_nb.durable_cells.cell_record import NoOutputSink
 from ironflow_nb.durable_cells.notebook_file import (
     cell_source,
@@ -38,12 +26,13 @@ from ironflow_nb.durable_cells.notebook_file import (
     make_cell_of_text,
     read_notebook,
 )
-from ironflow_nb.durable_cells.run_cell import is_repeated, restore_cell, run_cell
+from ironflow_nb.durable_cells.run_cell import is_repeated, run_cell
 from ironflow_nb.durable_cells.shared_values import QUICK_S
-from ironflow_nb.errors import DefinitionError, IronflowError, ValueUnreadable
+from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import EXTENSION_ATTRIBUTE, REGISTRY, SCOPE, notebook_path
 from ironflow_nb.flows.step import Step
 from ironflow_nb.notebook.output_capture import OutputCapture
+from ironflow_nb.notebook.restored_notebook import IS_CODE, FoundCell, RestoredNotebook, register_cell
 from ironflow_nb.notebook.tracebacks import show_own_frames
 
 _METHOD: Final = "run_ast_nodes"
@@ -122,7 +111,7 @@ class WholeNotebook:
         again_below_s = float("inf") if self._is_again else QUICK_S if is_known else 0.0
         self._is_again, self._is_busy = False, True
         try:
-            registered = _register(cell)
+            registered = register_cell(cell)
             result = run_cell(cell, self._context(OutputCapture(self._shell)), again_below_s=again_below_s)
             registered.outcome = "restored" if result.is_restored else "computed"
         except BaseException as error:
@@ -152,13 +141,14 @@ class WholeNotebook:
 
     # -- all at once ---------------------------------------------------------------------------------------------------
 
-    def restore(self) -> str:
-        """Restore all cells of the notebook's file whose record is fresh; return what became of them in words.
+    def restore(self, names: Collection[str] = ()) -> str:
+        """Restore the cells of the notebook's file whose record is fresh; return what became of them in words.
 
-        Cells that only import and define are executed, and quick ones that can't be restored and were not edited.
+        Cells that only import and define are executed, and quick ones that can't be restored and were not edited. With
+        `names`, only what these variables need is restored.
 
         Raises:
-            UsageError: the front end does not give the path of the notebook.
+            UsageError: the front end does not give the path of the notebook, or no cell makes a variable.
             DefinitionError: the file is no notebook.
         """
         path = notebook_path()
@@ -167,107 +157,34 @@ class WholeNotebook:
                 "%ironflow cells restore: the file of this notebook is not known; run its cells instead: each is "
                 "restored if it is fresh"
             )
-        here = getattr(self._shell, EXTENSION_ATTRIBUTE).cell_id()
-        restored = _Restored(self._context(NoOutputSink()))
         clock = REGISTRY.engine().access.clock
         began_s = clock.monotonic()
-        for number, each in enumerate(read_notebook(Path(path))["cells"], 1):
-            if each.get("cell_type") == "code" and (here is None or each.get("id") != here):
-                self._restore_next(restored, number, each)
+        restored = RestoredNotebook(self._context(NoOutputSink()))
+        cells = list(self._cells_in(Path(path), restored))
+        if names:
+            restored.add_needed(cells, names)
+        else:
+            for number, cell, why in cells:
+                restored.add(number, cell, why())
         return restored.summary(clock.monotonic() - began_s)
 
-    def _restore_next(self, restored: _Restored, number: int, each: dict[str, Any]) -> None:
-        try:
-            name = _name_of(each["id"]) if each.get("id") else default_cell_name(number, each)
-            cell = make_cell_of_text(cell_source(each), name, self._shell.transform_cell, each.get("id"))
-        except (DefinitionError, SyntaxError) as error:
-            restored.left.append(f"cell {number}: {error}")
-            return
-        if cell is not None and (is_step(cell.text) or not _is_of_extension(cell)):
-            restored.add(number, cell)
-
-
-class _Restored:
-    """What becomes of the cells of a notebook, which are added in their order."""
-
-    def __init__(self, context: CellContext) -> None:
-        self.left: list[str] = []
-        self._context = context
-        self._work_s = 0.0
-        self._n_restored = 0
-        self._again: list[str] = []
-        self._missing: dict[str, int] = {}
-
-    def add(self, number: int, cell: Cell) -> None:
-        """Restore the cell, or execute it if it only defines or is quick."""
-        namespace = self._context.namespace
-        why = why_left_alone(cell, namespace)
-        needed = [name for name in cell.uses.reads if name in self._missing and name not in namespace]
-        if needed:
-            why = f"needs {needed[0]} of cell {self._missing[needed[0]]}"
-        elif why == _IS_CODE:
-            why = self._define(cell)
-        elif why is None:
-            why = self._restore(cell)
-        if why is not None:
-            self.left.append(f"cell {number} ({cell.label}): {why}")
-            self._missing |= dict.fromkeys((*cell.uses.assigns, *cell.uses.defines), number)
-
-    def summary(self, took_s: float) -> str:
-        """Return one line on what was restored, and one for each cell that has to be run."""
-        n = self._n_restored
-        first = f"restored {n} cell{'s' * (n != 1)} ({spoken(self._work_s)} of work) in {spoken(took_s)}"
-        again = f"; executed again: {', '.join(self._again)}" if self._again else ""
-        return "\n".join([first + again, *(f"not restored: {each}" for each in self.left)])
-
-    def _define(self, cell: Cell) -> str | None:
-        try:
-            execute_statements(cell, cell.tree.body, self._context.namespace)
-        except Exception as error:  # noqa: BLE001 -- code of the user may raise anything
-            return f"{type(error).__name__}: {error}"
-        return None
-
-    def _restore(self, cell: Cell) -> str | None:
-        """Restore the cell; return why not, or None."""
-        context = self._context
-        try:
-            wanted = call_of(context.engine, cell, context.namespace, context.known)
-            found = find_execution(context.engine, context.key, wanted, context.namespace)
-            if isinstance(found, FoundExecution):
-                restore_cell(context, cell, found.record)
-                self._n_restored += 1
-                self._work_s += found.row.duration_s or 0.0
-                _register(cell).outcome = "restored"
-                return None
-            return self._execute(wanted, found)
-        except ValueUnreadable as error:
-            return str(error)
-        except IronflowError as error:
-            return str(error)
-
-    def _execute(self, wanted: CellCall, missing: NoExecution) -> str | None:
-        """Execute a quick cell whose code is as it was executed before; return why not, or None."""
-        row, cell = missing.row, wanted.cell
-        if row is None:
-            return "never run"
-        is_quick = (row.duration_s or 0.0) < QUICK_S
-        if row.code != wanted.spec.code or missing.untrusted is not None or not is_quick:
-            return ", ".join(missing.reasons) or "it has changed"
-        try:
-            with capture_output():
-                run_cell(cell, self._context)
-        except IronflowError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- code of the user may raise anything
-            return f"{type(error).__name__}: {error}"
-        _register(cell).outcome = "computed"
-        self._again.append(f"{cell.label} ({', '.join(missing.reasons)})")
-        return None
+    def _cells_in(self, path: Path, restored: RestoredNotebook) -> Iterator[FoundCell]:
+        """Yield the cells of the file, except for this one and those of the extension."""
+        here = getattr(self._shell, EXTENSION_ATTRIBUTE).cell_id()
+        for number, each in enumerate(read_notebook(path)["cells"], 1):
+            if each.get("cell_type") != "code" or (here is not None and each.get("id") == here):
+                continue
+            try:
+                name = _name_of(each["id"]) if each.get("id") else default_cell_name(number, each)
+                cell = make_cell_of_text(cell_source(each), name, self._shell.transform_cell, each.get("id"))
+            except (DefinitionError, SyntaxError) as error:
+                restored.left.append(f"cell {number}: {error}")
+                continue
+            if cell is not None and (is_step(cell.text) or not _is_of_extension(cell)):
+                yield number, cell, partial(why_left_alone, cell, self._shell.user_ns)
 
 
 # -- which cells are left to IPython -----------------------------------------------------------------------------------
-
-_IS_CODE: Final = "it only imports and defines"
 
 
 def why_left_alone(cell: Cell, namespace: Mapping[str, Any]) -> str | None:
@@ -275,7 +192,7 @@ def why_left_alone(cell: Cell, namespace: Mapping[str, Any]) -> str | None:
     if is_step(cell.text):
         return None if not cell.options.is_unmarked else "it is marked"
     if all(map(is_repeated, cell.tree.body)):
-        return _IS_CODE
+        return IS_CODE
     magics = set(_magics_in(cell.tree))
     if magics & _LOOKS:
         return "it looks at the kernel"
@@ -322,9 +239,3 @@ def _name_of(cell_id: str) -> str:
     """Return the name of the cell with that id; some front ends use ids that are addresses."""
     is_plain = cell_id.replace("-", "").replace("_", "").isalnum()
     return default_cell_name(0, {"id": cell_id if is_plain else blake2b(cell_id.encode(), digest_size=6).hexdigest()})
-
-
-def _register(cell: Cell) -> RegisteredCell:
-    registered = RegisteredCell(cell, REGISTRY.engine().clock.now())
-    REGISTRY.define(registered)
-    return registered

@@ -301,5 +301,33 @@ def test_what_was_edited_is_named_with_what_needs_it(notebook: Kernel) -> None:
     assert "c" not in notebook.shell.space
 
 
+def test_only_what_a_variable_needs_is_restored(notebook: Kernel) -> None:
+    for cell_id, source in NOTEBOOK.items():
+        notebook.shell.fine(source, cell_id)
+    write(NOTEBOOK)
+    notebook.restart()
+    assert notebook.shell.fine("%ironflow cells restore c").text.startswith("restored 1 cell (")
+    assert notebook.value("c") == 12
+    assert "a" not in notebook.shell.space
+    assert "b" not in notebook.shell.space
+    assert "executed again: items = iter(b)" in notebook.shell.fine("%ironflow cells restore items").text
+    assert next(notebook.value("items")) == 2
+    assert "a" not in notebook.shell.space
+    assert "no recorded cell makes z" in notebook.shell.run("%ironflow cells restore z").refused()
+    assert "only restore takes names" in notebook.shell.run("%ironflow cells again c").refused()
+
+
+def test_after_an_edited_change_in_place_nothing_is_restored_that_reads_the_variable(notebook: Kernel) -> None:
+    cells = {"on": NOTEBOOK["load"], "a": "rows = [1]", "b": "rows.append(2)", "c": "n = len(rows)", "d": "d = 5"}
+    for cell_id, source in cells.items():
+        notebook.shell.fine(source, cell_id)
+    write(cells | {"b": "rows.append(3)"})
+    notebook.restart()
+    text = notebook.shell.fine("%ironflow cells restore").text
+    assert "not restored: cell 4 (n = len(rows)): needs rows of cell 3" in text
+    assert "n" not in notebook.shell.space
+    assert notebook.value("d") == 5
+
+
 def test_without_a_file_restoring_at_once_is_refused(kernel: Kernel) -> None:
     assert "the file of this notebook is not known" in kernel.shell.run("%ironflow cells restore").refused()
