@@ -135,7 +135,7 @@ class PostgresConnection:
         """Makes durable what this connection has committed."""
         self._acts: dict[str, Callable[[], Any]] = {
             "BEGIN IMMEDIATE": self._begin_writing,
-            "BEGIN": lambda: self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            "BEGIN": lambda: self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
             "COMMIT": self._commit,
             "ROLLBACK": self._roll_back,
         }
@@ -157,7 +157,7 @@ class PostgresConnection:
     def execute(self, statement: str, given: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """Execute a statement of SQLite, translated; return its rows."""
         act = self._acts.get(statement)
-        return act() if act is not None else self._run(in_postgres(statement), given)
+        return act() if act is not None else self.run(in_postgres(statement), given)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> Any:
         """Execute a statement for each of the rows; `rowcount` of what is returned counts those that it changed."""
@@ -166,11 +166,8 @@ class PostgresConnection:
             cursor.executemany(in_postgres(statement), list(rows))
         return cursor
 
-    def script(self, text: str) -> None:
-        """Execute statements of PostgreSQL, one after the other."""
-        self._run(text)
-
-    def _run(self, query: str, given: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+    def run(self, query: str, given: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """Execute a statement of PostgreSQL, or without parameters several; return the rows of the first."""
         with _Refused(self):
             return self.raw.execute(query, given)
 
@@ -182,7 +179,7 @@ class PostgresConnection:
 
     def prepare_writing(self) -> None:
         """Have the server cut the connection off if this process stands still in a transaction, and get an id of it."""
-        found = self._run(
+        found = self.run(
             "SELECT current_setting('synchronous_commit'), gen_random_uuid()::text; SET synchronous_commit = off;"
             f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S}s'"
         )
@@ -195,22 +192,22 @@ class PostgresConnection:
 
     def _begin_writing(self) -> None:
         if self.raw.pgconn.pipeline_status:
-            self._run("BEGIN")
+            self.run("BEGIN")
             self.execute(_BEGIN, (self.place.lock, self._writer_id, self._number))
         else:
             self.count_commit()
-            self._run(f"BEGIN; SELECT begin_commit({self.place.lock}, '{self._writer_id}', {self._number})")
+            self.run(f"BEGIN; SELECT begin_commit({self.place.lock}, '{self._writer_id}', {self._number})")
 
     def _commit(self) -> None:
         ended = f"NOTIFY {self.place.channel}", "COMMIT", self._flush
         if self.raw.pgconn.pipeline_status:  # what failed before keeps the server from these
             for statement in ended:
-                self._run(statement)
+                self.run(statement)
             return
         if self.raw.info.transaction_status == TransactionStatus.INERROR:  # it would be a rollback without a word
             raise JournalError(f"the journal {self.place.location} refused a statement before; nothing is written")
         try:
-            self._run("; ".join(ended))
+            self.run("; ".join(ended))
         except (ConnectionLost, KeyboardInterrupt):  # which may have come before or after it took effect
             self.raw.close()
             if not self.is_committed():
@@ -225,7 +222,7 @@ class PostgresConnection:
         for _ in range(_LOOKS):
             with suppress(ConnectionLost), self._elsewhere() as other:
                 given_up = other.execute(_GIVE_UP, (self._writer_id, self._number + 1, self._number)).fetchone()
-                other.script(self._flush)  # until then it may be visible, and go with a server that crashes
+                other.run(self._flush)  # until then it may be visible, and go with a server that crashes
                 return given_up is None
         raise JournalError(
             f"the connection to {self.place.location} was cut while a commit was under way, and the server does not "
@@ -234,7 +231,7 @@ class PostgresConnection:
 
     def _roll_back(self) -> None:
         if not self.is_lost:
-            self._run("ROLLBACK")
+            self.run("ROLLBACK")
 
 
 class _Refused:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from psycopg_pool import ConnectionPool
 
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly, JournalTooNew
-from ironflow_nb.journal.ports import Durability, LaneChange, Lease, Reader, RunCommit
+from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
 from ironflow_nb.journal.postgres_connection import (
     ConnectionLost,
     PostgresConnection,
@@ -47,6 +46,21 @@ def _repeated(act: Callable[Concatenate[PostgresJournal, P], T]) -> Callable[Con
 
     def repeated(journal: PostgresJournal, /, *given: P.args, **options: P.kwargs) -> T:
         return journal._again(lambda: act(journal, *given, **options))  # noqa: SLF001 -- a method of its class
+
+    return repeated
+
+
+def _asked_once(act: Callable[..., None]) -> Callable[..., None]:
+    """Return the same for a method that writes what it asks: it asks once, for who answers may keep what was read."""
+
+    def repeated(journal: PostgresJournal, ask: Callable[[Reader], A], **options: Any) -> None:
+        asked: list[Reader] = []
+
+        def once(reader: Reader) -> A:
+            asked.append(reader)
+            return ask(reader)
+
+        journal._again(lambda: act(journal, once, **options), is_over=lambda: bool(asked))  # noqa: SLF001 -- as above
 
     return repeated
 
@@ -170,12 +184,12 @@ class PostgresJournal(DatabaseJournal):
         """Make the tables, or those that a newer version of the package has more, unless another process has."""
         found = self._schema(connection)
         if found != SCHEMA_VERSION:
-            connection.script(f"BEGIN; SELECT pg_advisory_xact_lock({self.place.lock})")
+            connection.run(f"BEGIN; SELECT pg_advisory_xact_lock({self.place.lock})")
             if self._schema(connection) != SCHEMA_VERSION:
                 made = f"CREATE SCHEMA IF NOT EXISTS {self.place.schema}", *make_tables()
                 noted = f"DELETE FROM schema_version; INSERT INTO schema_version VALUES ({SCHEMA_VERSION})"
-                connection.script(";".join((*made, noted)))
-            connection.script("COMMIT")
+                connection.run(";".join((*made, noted)))
+            connection.run("COMMIT")
         self._is_made = True
 
     def _schema(self, connection: PostgresConnection) -> int:
@@ -245,12 +259,9 @@ class PostgresJournal(DatabaseJournal):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
+    @_repeated
     def append(self, commits: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
-        """See the port."""
-        self._again(partial(self._append, commits, durability, lease))
-
-    def _append(self, commits: Sequence[RunCommit], durability: Durability, lease: Lease | None) -> None:
-        """Write the commits in one round trip, whatever is in them."""
+        """See the port. It is one round trip, whatever is in the commits."""
         connection = self._writer()
         has_files = self._write_files(commits)
         connection.count_commit()
@@ -272,18 +283,8 @@ class PostgresJournal(DatabaseJournal):
             if not isinstance(error, ConnectionLost | KeyboardInterrupt) or not connection.is_committed():
                 raise
 
-    def exchange(
-        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
-    ) -> None:
-        """See the port."""
-        exchange = super().exchange
-        self._once(act, lambda once: exchange(once, durability=durability, lease=lease))
-
-    def change_lanes(self, act: Callable[[Reader], LaneChange], *, lease: Lease | None = None) -> None:
-        """See the port."""
-        change_lanes = super().change_lanes
-        self._once(act, lambda once: change_lanes(once, lease=lease))
-
+    exchange = _asked_once(DatabaseJournal.exchange)
+    change_lanes = _asked_once(DatabaseJournal.change_lanes)
     send = _repeated(DatabaseJournal.send)
     claim = _repeated(DatabaseJournal.claim)
     release = _repeated(DatabaseJournal.release)
@@ -304,13 +305,3 @@ class PostgresJournal(DatabaseJournal):
                 if is_over():
                     raise
         return act()
-
-    def _once(self, act: Callable[[Reader], A], write: Callable[[Callable[[Reader], A]], None]) -> None:
-        """Write what `act` answers; it is asked once, for it may keep what it has read."""
-        asked: list[Reader] = []
-
-        def once(reader: Reader) -> A:
-            asked.append(reader)
-            return act(reader)
-
-        self._again(lambda: write(once), is_over=lambda: bool(asked))

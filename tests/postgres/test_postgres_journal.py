@@ -139,7 +139,7 @@ def test_the_server_says_what_became_of_a_commit_whose_answer_was_lost(
     journal.append([one_run(A)], durability=FAST)
     connection = journal._connection
     assert connection is not None
-    run, n_cuts = connection._run, []
+    run, n_cuts = connection.run, []
 
     def cut(query: str, given: object = None) -> object:
         if "COMMIT" not in query or n_cuts:
@@ -151,7 +151,7 @@ def test_the_server_says_what_became_of_a_commit_whose_answer_was_lost(
         server.cut_connections()
         return run(query)
 
-    monkeypatch.setattr(connection, "_run", cut)
+    monkeypatch.setattr(connection, "run", cut)
     if not is_exchange:
         journal.append([one_run(B)], durability=FAST)
     elif is_committed:
@@ -191,7 +191,7 @@ def test_a_commit_that_was_visible_and_lost_with_its_server_is_written_again(
     journal.append([one_run(A)], durability=FAST)
     connection = journal._connection
     assert connection is not None
-    run, n_deaths = connection._run, []
+    run, n_deaths = connection.run, []
 
     def die(query: str, given: object = None) -> object:
         if "pg_logical_emit_message" in query and not n_deaths:
@@ -201,7 +201,7 @@ def test_a_commit_that_was_visible_and_lost_with_its_server_is_written_again(
             server.start()
         return run(query, given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(connection, "_run", die)
+    monkeypatch.setattr(connection, "run", die)
     journal.append([one_run(B)], durability=FAST)
     assert n_deaths == [1]
     assert ids(journal) == [A, B]
