@@ -13,6 +13,8 @@ from ironflow_nb.durable_cells.cell_record import Output
 from ironflow_nb.execution import CopyingStream, frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 
+_WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+"""The kind of an output that shows a widget: in another kernel there is none, and its text is shown."""
 _INLINE: Final = "matplotlib_inline.backend_inline"
 
 
@@ -61,7 +63,8 @@ class OutputCapture:
             if output.kind == "stream":
                 (sys.stderr if output.name == "stderr" else sys.stdout).write(output.text)
             else:
-                self._shell.display_pub.publish(data=dict(output.data), metadata=dict(output.metadata))
+                data = {kind: item for kind, item in output.data.items() if kind != _WIDGET}
+                self._shell.display_pub.publish(data=data or dict(output.data), metadata=dict(output.metadata))
 
 
 class _OutputCollector:

@@ -66,6 +66,15 @@ def test_unmarked_cells_are_restored_in_a_new_kernel_with_what_they_showed(kerne
     assert shown.bundles == [{"text/plain": "[0, 1, 4]"}]
 
 
+def test_of_a_widget_its_text_is_shown_again(kernel: Kernel) -> None:
+    bundle = {"text/plain": "3 of 3", "application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
+    shown = f"from IPython.display import display\ndisplay({bundle}, raw=True)"
+    assert len(kernel.cell("a", shown).bundles[0]) == 2
+    kernel.restart()
+    assert kernel.cell("a", shown).bundles == [{"text/plain": "3 of 3"}]
+    assert kernel.done == []
+
+
 def test_an_edit_runs_exactly_what_hangs_on_it(kernel: Kernel) -> None:
     cells = {"a": "a = 1", "b": "b = a + 1", "c": "c = 5", "d": "d = b + c", "e": "e = c * 2", "f": "f = b > 0"}
     kernel.run(cells)
