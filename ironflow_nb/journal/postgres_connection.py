@@ -34,8 +34,6 @@ _GIVE_UP: Final = """
     INSERT INTO commit_marks AS mark (writer, number) VALUES (?, ?) ON CONFLICT (writer)
     DO UPDATE SET number = excluded.number WHERE mark.number <> ? RETURNING number
 """
-# A commit that is not asynchronous waits until all commits before it are durable, if it has anything to write.
-_FLUSH: Final = "SELECT set_config('synchronous_commit', '{level}', true), pg_logical_emit_message(true, '', '')"
 
 
 class PostgresPlace(NamedTuple):
@@ -114,8 +112,8 @@ class PostgresConnection:
     their order, and no reader can miss one that comes late; what is read in the transaction is the newest, as in
     ``BEGIN IMMEDIATE`` of SQLite. A process that stands still in it is cut off by the server after `BUSY_TIMEOUT_S`.
 
-    The lock is not held while the server writes to its disk: what is visible is made durable by a second, empty commit,
-    for which those of many connections wait together. Nothing is acknowledged before it.
+    What is visible is durable, also if many wait for the disk one after the other: who reads what a crash takes away
+    would build on it.
 
     Each transaction that writes leaves its number in the table `commit_marks`, and a lower one is refused. So another
     connection can find out whether one that was cut off is committed, and keep it from being committed later.
@@ -131,8 +129,6 @@ class PostgresConnection:
         self.raw, self.place, self.give_back = raw, place, give_back
         self._elsewhere = elsewhere
         self._writer_id, self._number = "", 0
-        self._flush = ""
-        """Makes durable what this connection has committed."""
         self._acts: dict[str, Callable[[], Any]] = {
             "BEGIN IMMEDIATE": self._begin_writing,
             "BEGIN": lambda: self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
@@ -179,12 +175,8 @@ class PostgresConnection:
 
     def prepare_writing(self) -> None:
         """Have the server cut the connection off if this process stands still in a transaction, and get an id of it."""
-        found = self.run(
-            "SELECT current_setting('synchronous_commit'), gen_random_uuid()::text; SET synchronous_commit = off;"
-            f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S}s'"
-        )
-        level, self._writer_id = found.fetchone()
-        self._flush = _FLUSH.format(level=level)
+        set_timeout = f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S}s'"
+        (self._writer_id,) = self.run(f"SELECT gen_random_uuid()::text; {set_timeout}").fetchone()
 
     def count_commit(self) -> None:
         """Give the next commit that is sent as a pipeline its number: from here on `is_committed` is about it."""
@@ -199,7 +191,7 @@ class PostgresConnection:
             self.run(f"BEGIN; SELECT begin_commit({self.place.lock}, '{self._writer_id}', {self._number})")
 
     def _commit(self) -> None:
-        ended = f"NOTIFY {self.place.channel}", "COMMIT", self._flush
+        ended = f"NOTIFY {self.place.channel}", "COMMIT"
         if self.raw.pgconn.pipeline_status:  # what failed before keeps the server from these
             for statement in ended:
                 self.run(statement)
@@ -222,7 +214,6 @@ class PostgresConnection:
         for _ in range(_LOOKS):
             with suppress(ConnectionLost), self._elsewhere() as other:
                 given_up = other.execute(_GIVE_UP, (self._writer_id, self._number + 1, self._number)).fetchone()
-                other.run(self._flush)  # until then it may be visible, and go with a server that crashes
                 return given_up is None
         raise JournalError(
             f"the connection to {self.place.location} was cut while a commit was under way, and the server does not "

@@ -71,7 +71,9 @@ def answer_questions() -> None:
 
 def begin_more(runs: list[iron.Run[int]], *, is_over: bool) -> int:
     """Hand runs over until enough go on, at least once, and until the time is over; return how many go on."""
-    n_open = int((iron.runs()["status"] != "completed").sum())
+    statuses = iron.runs()["status"]
+    assert "failed" not in set(statuses), iron.runs(status="failed")["error"].to_list()
+    n_open = int((statuses != "completed").sum())
     for _ in range(0 if is_over and runs else N_RUNS - n_open):
         runs.append(program.FLOWS[len(runs) % 3].start(f"word{len(runs)}", detach=True))
         n_open += 1
