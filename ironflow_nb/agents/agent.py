@@ -88,11 +88,12 @@ def agent(  # noqa: PLR0913 -- the options of an agent; keyword-only
         approve=approve,
         limits=Limits(max_turns=max_turns, max_tokens=max_tokens, max_cost=max_cost, price=price),
         spawn=spawn,
+        memory=memory,
         model=_Model(
             name=model, base_url=base_url, api_key_env=api_key_env, extra=dict(options or {}), retries=retries
         ),
     )
-    return _flow_of(settings, memory)
+    return _flow_of(settings)
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +114,7 @@ def _settings(
     approve: bool | Collection[str],
     limits: Limits,
     spawn: int,
+    memory: int,
     model: _Model,
 ) -> Settings:
     children = []
@@ -120,9 +122,9 @@ def _settings(
         allowed = approve if isinstance(approve, bool) or spawn > 1 else [each for each in approve if each != SPAWN]
         inner = _settings(
             f"{name}.{SPAWN}", instructions=instructions, tools=tools, approve=allowed, limits=limits, spawn=spawn - 1,
-            model=model,
+            memory=0, model=model,
         )  # fmt: skip
-        children.append(_flow_of(inner, 0))
+        children.append(_flow_of(inner))
         children[0].fn.__name__, children[0].fn.__doc__ = SPAWN, _SPAWNED
     known = _tools_by_name((*tools, *children), name)
     needs_person = frozenset(known if approve is True else approve or ())
@@ -130,8 +132,9 @@ def _settings(
         raise DefinitionError(f"approve names {min(unknown)!r}, which is no tool of {name}: {', '.join(known)}")
     ask = _turn(name, [tool.description for tool in known.values()], model)
     return Settings(
-        name=name, instructions=instructions, tools=known, needs_person=needs_person, limits=limits, ask=ask
-    )
+        name=name, instructions=instructions, tools=known, needs_person=needs_person, limits=limits, memory=memory,
+        ask=ask,
+    )  # fmt: skip
 
 
 def _turn(name: str, described: list[Any], asked: _Model) -> Callable[[list[Message]], Mapping[str, Any]]:
@@ -146,7 +149,7 @@ def _turn(name: str, described: list[Any], asked: _Model) -> Callable[[list[Mess
     return lambda messages: ask(messages, described, asked.name, dict(asked.extra))
 
 
-def _flow_of(settings: Settings, memory: int) -> Flow[..., dict[str, Any]]:
+def _flow_of(settings: Settings) -> Flow[..., dict[str, Any]]:
     name = settings.name
 
     @step(name=f"{name}.recall")
@@ -159,14 +162,14 @@ def _flow_of(settings: Settings, memory: int) -> Flow[..., dict[str, Any]]:
         CACHE_SET.perform({"key": _memory_key(name, conversation), "value": messages}, _context(name))
 
     def called(prompt: str, messages: Sequence[Message] = (), conversation: str | None = None) -> dict[str, Any]:
-        if conversation is not None and not memory:
+        if conversation is not None and not settings.memory:
             raise DefinitionError(
                 f"{name} remembers no conversation; make it with memory=40, the messages that it keeps"
             )
         earlier = messages if conversation is None else [*recall(conversation), *messages]
         found = converse(settings, prompt, earlier)
         if conversation is not None:
-            remember(conversation, last_messages(found["messages"], memory))
+            remember(conversation, last_messages(found["messages"], settings.memory))
         return found
 
     called.__name__ = called.__qualname__ = name

@@ -49,14 +49,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is. `ask` is the step of a turn: it gets the messages, and returns what an llm node does."""
+    """What an agent is. `ask` is the step of a turn: it gets the messages, and returns what an llm node does.
+
+    `memory` is the number of messages that are kept of a conversation.
+    """
 
     name: str
     instructions: str
     tools: Mapping[str, Tool]
     needs_person: Collection[str]
     limits: Limits
+    memory: int
     ask: Callable[[list[Message]], Mapping[str, Any]]
+
+    def __ironflow_digest__(self) -> bytes:
+        """Return the same for all settings, so that a call with other limits goes on with the run.
+
+        What the model is told is among the arguments of its turns.
+        """
+        return b"an agent"
 
 
 def converse(agent: Settings, prompt: str, earlier: Sequence[Message]) -> dict[str, Any]:

@@ -253,6 +253,16 @@ def test_what_all_turns_cost_is_bounded(model: Model) -> None:
     assert CALLS == [("tea", 1)]
 
 
+def test_an_agent_with_a_higher_limit_goes_on_and_pays_for_no_turn_twice(model: Model) -> None:
+    model.says = [[("price", {"name": "tea"})], "Three."]
+    price_of_tokens = {"price": (2.0, 1.0), "name": "thrifty"}
+    with pytest.raises(AgentStopped):
+        made(model, price, max_cost=2e-5, **price_of_tokens).options(key="one")("?")
+    assert made(model, price, max_cost=1, **price_of_tokens).options(key="one")("?")["text"] == "Three."
+    assert len(model.asked) == 2
+    assert list(iron.runs("thrifty")["status"]) == ["completed"]
+
+
 def test_a_conversation_is_kept_by_its_name(model: Model) -> None:
     def told(asked: dict[str, Any]) -> list[str]:
         return [each["content"] for each in asked["messages"] if each["role"] != "system"]
