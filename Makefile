@@ -19,7 +19,7 @@ FAST := -q $(BESIDE) -m 'not (crash or slow)' --sample $(SAMPLE)
 # Some machines have Python keep no compiled code: each of the many processes of the tests would compile all of it.
 unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
-.PHONY: demo lab notebooks test check lint fast parallel alone again proof bench lock test-newest test-oldest clean
+.PHONY: demo lab notebooks docs test check lint fast parallel alone again proof bench lock test-newest test-oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
@@ -38,6 +38,9 @@ lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
 
 notebooks: $(VENV)/.test  ## execute the notebooks and store them with their outputs, for who reads them on a code host
 	$(BIN)/python -m notebooks.renew
+
+docs: $(VENV)/.test  ## build the documentation as a site into build/site
+	$(BIN)/mkdocs build --strict
 
 check: lint fast  ## the fast loop: lint, types, architecture, unit tests
 
