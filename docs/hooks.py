@@ -16,6 +16,20 @@ SECTION = re.compile(r"^\[([^\]]+)\]\(\.\./README\.md#[\w-]+\)$", re.MULTILINE)
 NOTEBOOK = re.compile(r"\[([^\]]+)\]\(notebooks/[^)]+\)")
 
 
+def on_config(config: Any) -> Any:
+    """Put the pages that nobody has put elsewhere into a section of their own."""
+    named = {
+        page
+        for part in config.nav
+        for pages in part.values()
+        for page in ([pages] if isinstance(pages, str) else pages)
+    }
+    others = sorted({page.name for page in Path(config.docs_dir).glob("*.md")} - named)
+    if others:
+        config.nav.append({"More": others})
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages beside the README."""
     for name in BESIDE:

@@ -91,20 +91,26 @@ def planned_steps(
     engine: Engine, run: RunRow, *, on_change: OnChange | None = None, inject: Mapping[Any, Any] | None = None
 ) -> list[Planned]:
     """Return what continuing the run would do with each recorded step, if those had these results."""
-    definition: object = None
-    with suppress(FlowNotDefined, UntrustedRun):  # the definition of another user is not executed
-        definition = REGISTRY.definition(run, engine)
-    if isinstance(definition, PlannedDefinition):
+    definition = _planned_definition(engine, run)
+    if definition is not None:
         definition.define_steps()
     with engine.reading() as reader:
         planned = plan_of_run(reader, run, on_change or _policy_of(run))
-    if isinstance(definition, PlannedDefinition):
+    if definition is not None:
         planned = definition.replanned(engine, run, planned)
     if inject:
         with engine.reading() as reader:
             status = status_of(engine, reader, run)
             planned = planned_with(engine, reader, run, status, planned, inject)
     return planned
+
+
+def _planned_definition(engine: Engine, run: RunRow) -> PlannedDefinition | None:
+    with suppress(FlowNotDefined, UntrustedRun):  # the definition of another user is not executed
+        definition = REGISTRY.definition(run, engine)
+        if isinstance(definition, PlannedDefinition):
+            return definition
+    return None
 
 
 def plan_of(
@@ -139,7 +145,9 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
     match foresee(engine, request):
         case Begin(after=RunRow() as after, planned=planned, takes_over=True):
             begin = f"{request.name}: a new run would begin, built on {_completed_run(engine, after)}"
-            return _pictured(engine, after, planned, begin)
+            definition = _planned_definition(engine, after)
+            revised = planned if definition is None else definition.replanned(engine, after, list(planned))
+            return _pictured(engine, after, revised, begin)
         case Begin(after=RunRow() as after, planned=planned) if planned:
             begin = f"{request.name}: a new run would begin; nothing was edited since {_completed_run(engine, after)}"
             return _pictured(engine, after, _as_new_run(engine, planned), begin)

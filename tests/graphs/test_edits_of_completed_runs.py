@@ -40,6 +40,19 @@ def test_an_edited_option_lets_its_node_and_what_takes_its_output_run(lab: Lab, 
     assert list(steps[steps["reason"] == "reused"]["step"]) == ["g.a[0]", "g.d[0]"]
 
 
+def test_the_plan_of_a_call_names_the_nodes_whose_options_were_edited(lab: Lab, world: World) -> None:
+    def graph(value: int) -> iron.Graph:
+        return graph_of(work("a"), work("b", value), work("c", 5), functions=doing(world))
+
+    completed(lab, graph(1), world)
+    plan = graph(2).plan()
+    assert "built on run" in plan.headline
+    assert list(plan["action"]) == ["reuse", "redo", "reuse"]
+    assert plan["reason"][1] == "edited: with.value; runs again if its values change"
+    graph(2)()
+    assert world.log == ["b"]
+
+
 def test_an_edited_function_lets_its_node_run(lab: Lab, world: World) -> None:
     nodes: list[Node] = [work("a"), {"id": "f", "python": "f", "with": {"n": 1}}, work("b", "{{ f }}"), work("c", 5)]
 
