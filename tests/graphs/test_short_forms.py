@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -207,6 +208,38 @@ def test_a_condition_that_is_neither_true_nor_false_says_how_it_could_be() -> No
     lenient = {"id": "c", "condition": "{{ truthy(input.x) }}", "then": []}
     assert graph_of(lenient)(x="yes") == {"taken": "then"}
     assert graph_of(lenient)() == {"taken": "else"}
+
+
+POST = {"url": "http://a.test/", "method": "POST", "json": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "retry", "is_told"),
+    [
+        ({}, {"attempts": 3}, True),
+        ({"headers": {"idempotency-KEY": "{{ uuid() }}"}}, {"attempts": 3}, False),
+        ({}, {"attempts": 3, "on_methods": ["POST"]}, False),
+        ({}, {"attempts": 3, "on_status": [503]}, False),
+        ({}, {"attempts": 1}, False),
+        ({"method": "PUT"}, {"attempts": 3}, False),
+    ],
+)
+def test_a_retry_that_sends_a_post_again_is_told(
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any], retry: dict[str, Any], is_told: bool
+) -> None:
+    with caplog.at_level(logging.INFO, "ironflow_nb"):
+        graph_of({"id": "sent", "http": {**POST, **options}, "retry": retry}).validate()
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "g: retry of sent sends a request again that may have arrived"
+    ] * is_told
+
+
+def test_a_text_with_a_dash_is_no_difference_of_two_nodes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ironflow_nb"):
+        graph_of({"id": "a", "transform": {"x": "input-output", "y": "a - b", "z": "input - a"}}).validate()
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "g: transform of node a has the text 'input - a'"
+    ]
 
 
 def test_the_short_forms_are_in_the_published_schema() -> None:

@@ -99,11 +99,14 @@ def _find_runnable(name: str) -> Runnable | None:
 
 
 def say_doubts(definition: CompiledGraph, node_steps: NodeSteps | None) -> None:
-    """Say what is no error, but may be meant otherwise: see `say_unmarked`.
+    """Say what is no error, but may be meant otherwise: see `say_unmarked` and `_repeated_posts`.
 
     With `node_steps` it also says which functions, flows and graphs the graph needs and are not defined yet.
     """
     say_unmarked(definition)
+    if repeated := ", ".join(_repeated_posts(definition)):
+        advice = 'name on_methods, or give a header Idempotency-Key that stays the same: "{{ uuid() }}"'
+        say(f"{definition.name}: retry of {repeated} sends a request again that may have arrived; {advice}")
     if node_steps is None:
         return
     missing = list(dict.fromkeys(_undefined(definition.block, node_steps)))
@@ -123,8 +126,32 @@ def say_unmarked(definition: CompiledGraph) -> None:
     for place, template in [*places, ("output", definition.output)]:
         for text in _literal_texts(template):
             with suppress(ExpressionSyntaxError):
-                if known.intersection(compile_expression(text).names):
+                names = compile_expression(text).names
+                # "input-output" would be a difference, and is one only if both are there.
+                if names <= known if "-" in text else known & names:
                     say(f'{definition.name}: {place} has the text {text!r}; as an expression it is "{{{{ {text} }}}}"')
+
+
+def _repeated_posts(definition: CompiledGraph) -> Iterator[str]:
+    """Yield the http nodes whose retry repeats a request that is not repeatable by itself."""
+    for node in nodes_in(definition.block):
+        if isinstance(node.task, NodeWork) and node.task.kind.name == "http" and node.retry.attempts > 1:
+            options = dict(node.task.options.fields) if isinstance(node.task.options, Fields) else {}
+            method = options.get("method", Literal("GET"))
+            is_post = isinstance(method, Literal) and method.value in {"POST", "PATCH"}
+            is_chosen = "on_methods" in node.retry_options or "on_status" in node.retry_options
+            if is_post and not is_chosen and "idempotency-key" not in _header_names(options.get("headers")):
+                yield node.id
+
+
+def _header_names(headers: Template | None) -> set[str]:
+    match headers:
+        case Literal(value=Mapping() as written):
+            return {str(name).lower() for name in written}
+        case Fields(fields=fields):
+            return {name.lower() for name, _ in fields}
+        case _:
+            return set()
 
 
 def _literal_texts(found: Any) -> Iterator[str]:
