@@ -111,6 +111,7 @@ BAD = [
     ("round('1.5')", "its first argument must be a number, not a text of 3 characters"),
     ("round(`true`)", "its first argument must be a number, not a boolean"),
     ("round(`1.5`, `1.5`)", "digits must be a whole number, not a number"),
+    ("round(`1`, `-1000000000`)", "digits must be between -300 and 300"),
     ("unique('a')", "its first argument must be a list, not a text"),
     ("unique(`[{\"k\": 1}]`, 'x')", "item 0 of the list is an object with k, without the field"),
     ("unique(`[{\"k\": 1}]`, `1`)", "the field must be a text, not a number"),

@@ -21,6 +21,9 @@ from ironflow_nb.graphs.language.patterns import has_match, replace_matches
 MOST_BITS: Final = 4_096
 """The largest whole number that arithmetic makes: repeated squaring would need any amount of memory."""
 
+MOST_DIGITS: Final = 300
+"""The most digits that ``round()`` takes: those of the largest numbers of JSON."""
+
 MOST_ITEMS: Final = 1_000_000
 """The longest list that ``range()`` returns."""
 
@@ -451,4 +454,6 @@ def _round(_: CallContext, number: Any, *digits: Any) -> int | float:
     """The number with that many digits after the point, none unless said; a half goes to the even neighbour."""
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise TypeError(f"its first argument must be a number, not {describe(number)}")
-    return round(number, *(_require_integer(each, "digits") for each in digits))
+    if any(abs(_require_integer(each, "digits")) > MOST_DIGITS for each in digits):
+        raise ValueError(f"digits must be between -{MOST_DIGITS} and {MOST_DIGITS}")
+    return round(number, *digits)

@@ -6,6 +6,7 @@ A request is one of the kind ``http``: with its grants, its time limit, its boun
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from ironflow_nb.handles.schema_validator import schema_validator
 BASE_URL: Final = "https://api.openai.com/v1"
 TIMEOUT_S: Final = 120.0
 _MOST_TEXT: Final = 1_000
+_FENCED: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+"""JSON as many models write it: a block of Markdown."""
 
 _SENT: Final = ("model", "temperature", "max_tokens", "tool_choice", "seed")
 """Options that are sent as they are."""
@@ -167,8 +170,9 @@ def _data(text: str, options: Options, result: Mapping[str, Any], context: NodeC
     Raises:
         NodeFailed: it does not; another attempt may get a better one.
     """
+    fenced = _FENCED.fullmatch(text)
     try:
-        data = json.loads(text)
+        data = json.loads(text if fenced is None else fenced[1])
     except (ValueError, RecursionError):
         message = f"the model answered {len(text):,} characters that are no JSON"
         raise failure(context, message, is_retryable=True, output=result) from None
