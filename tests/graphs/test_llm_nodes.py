@@ -97,8 +97,9 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 def test_an_answer_with_a_schema_is_data_and_one_that_does_not_fit_can_be_tried_again(server: Server) -> None:
-    server.answers(CHAT, *(replying(200, message(text)) for text in ('{"n": 3}', '{"n": "3"}', "three")))
-    assert ask(server, prompt="?", schema=SCHEMA)["data"] == {"n": 3}
+    fenced = '```json\n{"n": 3}\n```\n'
+    server.answers(CHAT, *(replying(200, message(text)) for text in (fenced, '{"n": 3}', '{"n": "3"}', "three")))
+    assert [ask(server, prompt="?", schema=SCHEMA)["data"] for _ in range(2)] == [{"n": 3}, {"n": 3}]
     assert json.loads(server.last.body)["response_format"]["json_schema"]["schema"] == SCHEMA
     for expected in ("does not fit the schema", "5 characters that are no JSON"):
         with pytest.raises(NodeFailed, match=expected) as caught:
