@@ -13,7 +13,8 @@ BESIDE = ("SECURITY.md", "CHANGELOG.md")
 SECTION = re.compile(r"^\[([^\]]+)\]\(\.\./README\.md#[\w-]+\)$", re.MULTILINE)
 """A line that is nothing but a link to a section of the README; the site has the section in its place."""
 
-NOTEBOOK = re.compile(r"\[([^\]]+)\]\(notebooks/[^)]+\)")
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./(?!(?:SECURITY|CHANGELOG)\.md)|notebooks/)[^)]*\)")
+"""A link to what the site does not have, such as a notebook; its text stays."""
 
 
 def on_config(config: Any) -> Any:
@@ -40,7 +41,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the sections in, and let links lead to where the pages are on the site."""
     whole = SECTION.sub(lambda found: section(found[1]), markdown)
-    return NOTEBOOK.sub(r"\1", whole).replace("](docs/", "](").replace("](../", "](")
+    return OUTSIDE.sub(r"\1", whole).replace("](docs/", "](").replace("](../", "](")
 
 
 def section(title: str) -> str:
