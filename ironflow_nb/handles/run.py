@@ -77,6 +77,13 @@ class Run(RecordedRun, Generic[T]):
                 raise own.error
         return run_status.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
 
+    def completed_here(self) -> tuple[T] | None:
+        """Return the value with which this process has completed the run, without a look at the journal, or None."""
+        completion = None if self._session is None else self._session.completion
+        if completion is None or not completion.is_done or completion.error is not None:
+            return None
+        return (completion.value,)
+
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait_async().__await__()
 

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEYLESS: Final = frozenset({Permission.OPEN, Permission.SIGNED})
 
 
+@lru_cache(maxsize=8)
 def is_loopback(host: str) -> bool:
     """Return True if only this machine reaches a server on that address."""
     try:

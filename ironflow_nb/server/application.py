@@ -30,7 +30,7 @@ from ironflow_nb.server.refusals import refusal_of
 from ironflow_nb.server.run_routes import RUN_ROUTES
 from ironflow_nb.server.server_metrics import ServerMetrics
 from ironflow_nb.server.server_sent_events import MEDIA_TYPE
-from ironflow_nb.server.server_threads import in_thread
+from ironflow_nb.server.server_threads import in_thread, use_threads
 from ironflow_nb.server.work_routes import WORK_ROUTES
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class _Service:
     @asynccontextmanager
     async def lifespan(self, _application: Any) -> AsyncIterator[None]:
         """Follow the journal while requests are answered."""
+        use_threads()
         task = asyncio.create_task(self.feed.run())
         try:
             yield
@@ -185,7 +186,8 @@ class _Service:
 
         most_bytes = route.most_bytes or self.most_bytes
         try:
-            content = await asyncio.wait_for(_content(request, most_bytes), _BODY_S)
+            async with asyncio.timeout(_BODY_S):
+                content = await _content(request, most_bytes)
         except ClientDisconnect:
             return refused(400, "body_cut_off", "the client has left before its body was there")
         except TimeoutError:

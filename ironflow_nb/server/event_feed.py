@@ -36,9 +36,13 @@ class EventPage(NamedTuple):
 
 
 class EndOfWait:
-    """What ends the wait of one request, from any thread."""
+    """What ends the wait of one request, from any thread.
+
+    `answer` is what the request is answered, if that is known by the end.
+    """
 
     def __init__(self) -> None:
+        self.answer: Any = None
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
 

@@ -40,9 +40,9 @@ class HttpServer:
         import uvicorn
 
         config = uvicorn.Config(
-            application, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none",
-            http=protocol_with_limit(head_s),
-            timeout_graceful_shutdown=_LAST_ANSWERS_S, **_of_tls(certificate),
+            application, log_config=None, access_log=False, lifespan="on", server_header=False, proxy_headers=False,
+            ws="none", http=protocol_with_limit(head_s), timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            **_of_tls(certificate),
         )  # fmt: skip
         try:
             config.load()

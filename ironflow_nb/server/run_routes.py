@@ -126,7 +126,7 @@ async def start_run(call: HttpCall) -> Reply:
     if isinstance(begun, Reply):
         return begun
     await call.feed.ended(begun.id, end, asked.timeout_s)
-    return await in_thread(_begun, call.engine, begun)
+    return end.answer or await in_thread(_begun, call.engine, begun)
 
 
 def _begin(
@@ -143,7 +143,15 @@ def _begin(
         return _misfit(error, f"{definition.kind} {definition.name}{shown}: {error}; input has its arguments by name")
     if end is None:
         return _begun(engine, run)
-    when_ended(engine, run.id, end.come)
+
+    def come() -> None:  # on the thread of the run: another one would have to be woken for it
+        completed = run.completed_here()
+        if completed is not None:
+            outcome = {"run_id": run.id, "status": RunStatus.COMPLETED.value, "result": json_of(completed[0])}
+            end.answer = _answer(outcome)
+        end.come()
+
+    when_ended(engine, run.id, come)
     return run
 
 
@@ -156,10 +164,13 @@ def _misfit(error: TypeError, message: str) -> Reply:
 
 def _begun(engine: Engine, run: Run[Any]) -> Reply:
     outcome = outcome_of_run(run)
-    is_over = outcome["status"] in ENDED
-    if not is_over:
+    if outcome["status"] not in ENDED:
         engine.flush()  # what is accepted is recorded
-    return Reply(outcome, 200 if is_over else 202, {"Location": f"/runs/{run.id}"})
+    return _answer(outcome)
+
+
+def _answer(outcome: dict[str, Any]) -> Reply:
+    return Reply(outcome, 200 if outcome["status"] in ENDED else 202, {"Location": f"/runs/{outcome['run_id']}"})
 
 
 def outcome_of_run(run: Run[Any]) -> dict[str, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_N_THREADS: Final = 40
+
+
+def use_threads() -> None:
+    """Give the loop its threads, before the first request; it ends them itself."""
+    executor = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="ironflow-request")
+    asyncio.get_running_loop().set_default_executor(executor)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the function on a thread, for it may wait for the journal."""
-    from starlette.concurrency import run_in_threadpool
-
-    result: T = await run_in_threadpool(function, *args, **kwargs)
-    return result
+    return await asyncio.to_thread(function, *args, **kwargs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -118,6 +118,7 @@ class RunStorage(ValueCodec):
         """
 
 
+_Append: TypeAlias = tuple[Sequence[RunCommit], Durability]
 _GET_DEFINITIONS: Final = attrgetter("definitions")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -146,6 +147,7 @@ class JournalAccess:
         self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()
+        self._appends: list[_Append] = []
         self._lease_is_written = False
         self._is_exchanging = False
         self._closed_because: str | None = None
@@ -162,22 +164,47 @@ class JournalAccess:
         return self._closed_because is not None
 
     def append(self, commits: Sequence[RunCommit], durability: Durability) -> None:
-        """Write the commits in one transaction. The first of an engine writes its lease too."""
+        """Write the commits in one transaction, with those of threads that wait for this one to end.
+
+        The first of an engine writes its lease too.
+        """
         if any(map(_GET_DEFINITIONS, commits)):
             commits = [self._with_signatures(commit) for commit in commits]
-        with self.lock:
-            if self._is_exchanging or self._closed_because is not None:
-                self._refuse_closed()
-            lease = None if self._lease_is_written else self._first_lease()
-            self.journal.append(commits, durability=durability, lease=lease)
-            self._lease_is_written = True
-            for commit in commits:
+        own = commits, durability
+        self._appends.append(own)
+        try:
+            with self.lock:
+                if own in self._appends:
+                    self._append_waiting(own)
+        except BaseException:
+            with self.lock:  # an interrupt may have come after another thread has written it
+                if own in self._appends:
+                    self._appends.remove(own)
+                    raise
+        if self.on_append is not None:
+            self.on_append()
+
+    def _append_waiting(self, own: _Append) -> None:
+        """Write what all threads append; if that is refused only what this one does: each hears of its own error."""
+        if self._is_exchanging or self._closed_because is not None:
+            self._refuse_closed()
+        lease = None if self._lease_is_written else self._first_lease()
+        for batch in ([*self._appends], [own]):
+            durability = Durability.POWER if any(each[1] is Durability.POWER for each in batch) else own[1]
+            try:
+                self.journal.append([it for each in batch for it in each[0]], durability=durability, lease=lease)
+                break
+            except Exception:
+                if len(batch) == 1:
+                    raise
+        self._lease_is_written = True
+        for each in batch:
+            self._appends.remove(each)
+            for commit in each[0]:
                 for definition in commit.definitions:
                     self.defined.add(definition.definition_id)
                 for cached in commit.cached:
                     self._computing.discard((cached.identity, cached.code))
-        if self.on_append is not None:
-            self.on_append()
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability, *, of: Lease | None = None
@@ -208,9 +235,8 @@ class JournalAccess:
         with self.lock:
             self._refuse_closed()
             with self.journal.current() as reader:
-                found = reader.cached(
-                    wanted.identity, wanted.code
-                )  # a waiting caller asks often; a read does not block writers
+                # A waiting caller asks often; a read does not block writers.
+                found = reader.cached(wanted.identity, wanted.code)
                 if found is not None and is_taken(found, reader.leases()):
                     return found
             found = self.journal.claim(wanted, is_taken, lease=self._first_lease())

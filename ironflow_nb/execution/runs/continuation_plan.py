@@ -84,12 +84,10 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
         return Begin(because=f'{why}; to go on with that one: iron.resume("{candidate.run_id}")')
     head = reader.head(candidate.run_id)
     caller = Caller(
-        now=engine.clock.now(),
-        last_active_at=candidate.updated_at if head is None else head[1],
-        continue_within_s=policy.continue_within_s,
-        notebook=notebook_path(),
+        now=engine.clock.now(), last_active_at=candidate.updated_at if head is None else head[1],
+        continue_within_s=policy.continue_within_s, notebook=notebook_path(),
         other_notebook_exists=notebook_exists(candidate.notebook),
-    )
+    )  # fmt: skip
     return join(candidate, caller, owner_is_alive=is_owned(engine, reader, candidate))
 
 

@@ -284,23 +284,12 @@ def _beginning(
     inputs_id = inputs[-1].value_id
     signature = signature_of_run(access.signer, writer.run_id, call, policy.key, inputs_id)
     started = RunStarted(
-        kind=call.kind,
-        name=call.name,
-        owner=access.owner,
-        durability=writer.durability.value,
-        definition=request.definition_id,
-        inputs_digest=call.inputs_digest,
-        inputs=inputs_id,
-        execution=call.execution,
-        ordinal=call.ordinal,
-        key=policy.key,
-        notebook=notebook_path(),
-        parent_run_id=parent_run_id,
-        parent_step=parent_step,
-        origin_run_id=None if origin is None else origin.run_id,
-        origin_position=position,
-        trace=current_trace(),
-    )
+        kind=call.kind, name=call.name, owner=access.owner, durability=writer.durability.value,
+        definition=request.definition_id, inputs_digest=call.inputs_digest, inputs=inputs_id,
+        execution=call.execution, ordinal=call.ordinal, key=policy.key, notebook=notebook_path(),
+        parent_run_id=parent_run_id, parent_step=parent_step,
+        origin_run_id=None if origin is None else origin.run_id, origin_position=position, trace=current_trace(),
+    )  # fmt: skip
     mail = Mail(additions=request.additions) if request.additions else NO_MAIL
     return PendingEvent(started, values=[*inputs, signature], mail=mail)
 
@@ -460,15 +449,8 @@ def _continuation(
 ) -> RunContinued:
     options = request.options
     return RunContinued(
-        reason=(ContinuationReason.TAKEOVER if is_takeover else request.reason).value,
-        owner=engine.owner,
-        definition=request.definition_id,
-        durability=durability.value,
-        owned_s=worked_s,
-        execution=call.execution if request.is_rerun else None,
-        ordinal=call.ordinal if request.is_rerun else 0,
-        notebook=notebook_path(),
-        retry=options.retry,
-        rerun=options.rerun,
-        keep=options.keep,
-    )
+        reason=(ContinuationReason.TAKEOVER if is_takeover else request.reason).value, owner=engine.owner,
+        definition=request.definition_id, durability=durability.value, owned_s=worked_s,
+        execution=call.execution if request.is_rerun else None, ordinal=call.ordinal if request.is_rerun else 0,
+        notebook=notebook_path(), retry=options.retry, rerun=options.rerun, keep=options.keep,
+    )  # fmt: skip

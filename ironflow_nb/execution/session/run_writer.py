@@ -259,16 +259,10 @@ class RunWriter:
                 (row_values if fits and value.value_id == own else values).append(value)
         run, mail = folded.run if folded.is_run_changed else None, folded.mail
         commit = RunCommit(
-            run_id=self.run_id,
-            events=tuple(folded.events),
-            run=run,
-            run_before=self._stored_row,
-            steps=tuple(folded.steps.values()),
-            values=tuple(values),
-            row_values=tuple(row_values),
-            definitions=tuple(self._pending.definitions),
-            cached=tuple(folded.cached),
-        )
+            run_id=self.run_id, events=tuple(folded.events), run=run, run_before=self._stored_row,
+            steps=tuple(folded.steps.values()), values=tuple(values), row_values=tuple(row_values),
+            definitions=tuple(self._pending.definitions), cached=tuple(folded.cached),
+        )  # fmt: skip
         if self._n_deaths is not None and run is not None:
             mail.append(mail_of_detached(run, self._n_deaths))
         return _with_mail(commit, mail) if mail and folded.events else commit

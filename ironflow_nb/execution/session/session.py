@@ -92,9 +92,8 @@ class Session(RunLifecycle):
 
         Nothing of the flow goes on in it, and neither its time limits nor what asked it to stop count.
         """
-        self.definition.write(
-            self.storage
-        )  # another process may have to undo a graph, and has its text from the journal only
+        # Another process may have to undo a graph, and has its text from the journal only.
+        self.definition.write(self.storage)
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
             self.waits.leave((started,))
