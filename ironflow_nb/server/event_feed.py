@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ironflow_nb.core.durations import EPOCH
 from ironflow_nb.core.identity import RunId
@@ -17,9 +17,6 @@ from ironflow_nb.journal.event_columns import event_data
 from ironflow_nb.journal.ports import EventRow, Select
 from ironflow_nb.server.server_sent_events import sse_message
 from ironflow_nb.server.server_threads import in_thread
-
-if TYPE_CHECKING:
-    from ironflow_nb.server.http_calls import Reply
 
 _LOOK_S: Final = 0.05
 _LOOKS_AT_OWNERS: Final = 20
@@ -45,7 +42,7 @@ class EndOfWait:
     """
 
     def __init__(self) -> None:
-        self.answer: Reply | None = None
+        self.answer: object = None
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
 

@@ -126,7 +126,7 @@ async def start_run(call: HttpCall) -> Reply:
     if isinstance(begun, Reply):
         return begun
     await call.feed.ended(begun.id, end, asked.timeout_s)
-    return end.answer or await in_thread(_begun, call.engine, begun)
+    return end.answer if isinstance(end.answer, Reply) else await in_thread(_begun, call.engine, begun)
 
 
 def _begin(
