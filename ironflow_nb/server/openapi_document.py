@@ -11,6 +11,7 @@ import msgspec
 from ironflow_nb._version import __version__
 from ironflow_nb.server.http_calls import HttpRoute
 
+_REFERENCE: Final = "#/components/schemas/{name}"
 _ERROR: Final = {
     "type": "object",
     "required": ["error"],
@@ -27,8 +28,8 @@ _ERROR: Final = {
 def openapi_document(routes: Iterable[HttpRoute]) -> dict[str, Any]:
     """Return the document."""
     routes = list(routes)
-    bodies = [each.body for each in routes if each.body is not None]
-    _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    given = [kind for each in routes for kind in (each.body, each.query) if kind is not None]
+    _, schemas = msgspec.json.schema_components(given, ref_template=_REFERENCE)
     paths: dict[str, Any] = {}
     for each in routes:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
@@ -69,9 +70,8 @@ def _operation(route: HttpRoute) -> dict[str, Any]:
 
 
 def _in_query(query: type[msgspec.Struct]) -> list[dict[str, Any]]:
-    schemas, components = msgspec.json.schema_components([query])
+    _, components = msgspec.json.schema_components([query], ref_template=_REFERENCE)
     properties = components[query.__name__]["properties"]
-    assert schemas
     return [_parameter(name, "query", schema) for name, schema in properties.items()]
 
 

@@ -175,7 +175,7 @@ class DashboardQuery(Strict, frozen=True):
     """What a dashboard lists and counts: kind and name of a definition, a status, an instant or ``7d``, the order."""
 
     of: str = ""
-    status: str = ""
+    status: RunStatus | None = None
     since: str = "7d"
     order: Literal["newest", "oldest", "longest", "shortest", "flow", "status"] = "newest"
 
@@ -185,7 +185,7 @@ def journal_dashboard(call: HttpCall) -> Reply:
     query: DashboardQuery = call.query
     kind, _, name = query.of.partition(" ")
     chosen = DashboardFilter(
-        of=(kind, name) if name else None, status={RunStatus(query.status)} if query.status else None,
+        of=(kind, name) if name else None, status=None if query.status is None else {query.status},
         since=query.since or None, order=query.order,
     )  # fmt: skip
     content = DashboardContent(call.engine, chosen)

@@ -49,6 +49,7 @@ DEEP = b'{"flow": "squares", "input": {"n": ' + b"[" * 100_000
         ({"url": "/runs?limit=many", "method": "GET"}, 422, "query_invalid"),
         ({"url": "/runs?sort=up", "method": "GET"}, 422, "query_invalid"),
         ({"url": "/runs?status=lost", "method": "GET"}, 422, "value_error"),
+        ({"url": "/dashboard?status=lost", "method": "GET"}, 422, "query_invalid"),
         ({"url": "/runs?since=soon", "method": "GET"}, 422, "value_error"),
         ({"url": "/events", "json": {"name": ""}}, 422, "value_error"),
     ],

@@ -29,7 +29,8 @@ export function dashboardPage({ place, app }) {
   let leave = null;
   const refresh = async () => {
     const asked = model.filter;
-    const frame = await get(`dashboard?${new URLSearchParams(asked)}`);
+    const { status, ...others } = asked;
+    const frame = await get(`dashboard?${new URLSearchParams(status ? asked : others)}`);
     if (asked !== model.filter) return; // another one was chosen meanwhile
     if (leave) return model.tell({ frame });
     model.set("frame", frame);
