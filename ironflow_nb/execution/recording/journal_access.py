@@ -170,14 +170,17 @@ class JournalAccess:
         """
         if any(map(_GET_DEFINITIONS, commits)):
             commits = [self._with_signatures(commit) for commit in commits]
-        own = commits, durability
+        own, is_waiting = (commits, durability), True
         self._appends.append(own)
         try:
             with self.lock:
+                is_waiting = False
                 if own in self._appends:
                     self._append_waiting(own)
         except BaseException:
-            with self.lock:  # an interrupt may have come after another thread has written it
+            if not is_waiting:
+                raise
+            with self.lock:  # an interrupt: another thread may have written it
                 if own in self._appends:
                     self._appends.remove(own)
                     raise
@@ -186,10 +189,11 @@ class JournalAccess:
 
     def _append_waiting(self, own: _Append) -> None:
         """Write what all threads append; if that is refused only what this one does: each hears of its own error."""
+        self._appends.remove(own)
         if self._is_exchanging or self._closed_because is not None:
             self._refuse_closed()
         lease = None if self._lease_is_written else self._first_lease()
-        for batch in ([*self._appends], [own]):
+        for batch in ([own, *self._appends], [own]):
             durability = Durability.POWER if any(each[1] is Durability.POWER for each in batch) else own[1]
             try:
                 self.journal.append([it for each in batch for it in each[0]], durability=durability, lease=lease)
@@ -199,7 +203,8 @@ class JournalAccess:
                     raise
         self._lease_is_written = True
         for each in batch:
-            self._appends.remove(each)
+            if each is not own:
+                self._appends.remove(each)
             for commit in each[0]:
                 for definition in commit.definitions:
                     self.defined.add(definition.definition_id)
