@@ -28,9 +28,10 @@ from ironflow_nb.durable_cells.notebook_file import (
 )
 from ironflow_nb.durable_cells.run_cell import is_repeated, run_cell
 from ironflow_nb.durable_cells.shared_values import QUICK_S
-from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import EXTENSION_ATTRIBUTE, REGISTRY, SCOPE, notebook_path
+from ironflow_nb.errors import DefinitionError, JournalError
+from ironflow_nb.execution import EXTENSION_ATTRIBUTE, REGISTRY, SCOPE, notebook_path, say
 from ironflow_nb.flows.step import Step
+from ironflow_nb.journal.ports import Durability
 from ironflow_nb.notebook.output_capture import OutputCapture
 from ironflow_nb.notebook.restored_notebook import IS_CODE, FoundCell, RestoredNotebook, register_cell
 from ironflow_nb.notebook.tracebacks import show_own_frames
@@ -64,6 +65,7 @@ class WholeNotebook:
         self._is_busy = False
         self._is_again = False
         self._known: dict[str, KnownDigest] = {}
+        self._trouble: str | None = None
 
     @property
     def is_on(self) -> bool:
@@ -137,7 +139,21 @@ class WholeNotebook:
             cell = Cell(name, text, source, CellOptions(is_unmarked=True), file, cell_id)
         except DefinitionError:
             return None
-        return None if why_left_alone(cell, self._shell.user_ns) is not None else cell
+        if why_left_alone(cell, self._shell.user_ns) is not None or not self._can_record():
+            return None
+        return cell
+
+    def _can_record(self) -> bool:
+        """Return True if the journal can be written. A notebook whose journal can't be is executed as without it."""
+        try:
+            REGISTRY.engine().access.exchange(lambda _: (), Durability.PROCESS)  # the write lock, and no row
+        except JournalError as error:
+            if str(error) != self._trouble:
+                say(f"cells are executed and not recorded: {error}")
+            self._trouble = str(error)
+            return False
+        self._trouble = None
+        return True
 
     # -- all at once ---------------------------------------------------------------------------------------------------
 

@@ -340,3 +340,15 @@ def test_after_an_edited_change_in_place_nothing_is_restored_that_reads_the_vari
 
 def test_without_a_file_restoring_at_once_is_refused(kernel: Kernel) -> None:
     assert "the file of this notebook is not known" in kernel.shell.run("%ironflow cells restore").refused()
+
+
+def test_cells_are_executed_while_the_journal_can_not_be_written(kernel: Kernel) -> None:
+    journal = Path(REGISTRY.engine().journal.location)
+    kernel.cell("zero", "number = 19")
+    journal.rename(journal.with_name("elsewhere.db"))
+    assert "cells are executed and not recorded: " in kernel.cell("one", "number += 1").text
+    assert "recorded" not in kernel.cell("two", "number += 1").text  # it is told once
+    journal.with_name("elsewhere.db").rename(journal)
+    kernel.cell("three", "doubled = number * 2")
+    assert (kernel.done, kernel.shell.space["doubled"]) == (["zero", "one", "two", "three"], 42)
+    assert list(iron.cells().outs) == ["number", "doubled"]
