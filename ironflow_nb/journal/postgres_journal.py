@@ -207,12 +207,6 @@ class PostgresJournal(DatabaseJournal):
     # -- reading -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def current(self) -> Iterator[Reader]:
-        """See the port."""
-        with self.reading() if self.read_only or not self.exists() else super().current() as reader:
-            yield reader
-
-    @contextmanager
     def reading(self) -> Iterator[Reader]:
         """See the port."""
         if not self.exists():
@@ -223,6 +217,9 @@ class PostgresJournal(DatabaseJournal):
         with self._lent() as connection:
             connection.execute("BEGIN")
             yield self._reader(connection, self.files)  # type: ignore[arg-type] # it answers as one of sqlite3 does
+
+    current = reading
+    """See the port. A connection of the pool is replaced if it was cut, and may not be the one that writes."""
 
     def exists(self) -> bool:
         """See the port."""

@@ -122,6 +122,14 @@ def test_a_commit_after_the_connections_were_cut_is_written_once(server: Server,
     assert ids(journal) == [A] * 4
 
 
+def test_who_reads_after_the_connections_were_cut_is_answered(server: Server, journal: PostgresJournal) -> None:
+    journal.append([one_run(A)], durability=FAST)
+    for read in (journal.current, journal.reading):
+        server.cut_connections()
+        with read() as reader:
+            assert [row.run_id for row in reader.events(Select())] == [A]
+
+
 def test_a_commit_waits_for_a_server_that_restarts(server: Server, journal: PostgresJournal) -> None:
     journal.append([one_run(A)], durability=FAST)
     server.stop()
