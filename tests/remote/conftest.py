@@ -61,14 +61,6 @@ def sleeps(s: float):
     return work(2)
 
 @flow
-def in_stretches(n: int):
-    for each in range(n):
-        slow(each)
-        gate(each)
-        iron.sleep(0.2)
-    return n
-
-@flow
 def reports(n: int):
     print("hello from afar")
     for each in iron.progress(range(n)):

@@ -149,30 +149,6 @@ def test_an_endpoint_is_killed_in_a_stretch_and_nothing_recorded_is_done_again(p
 
 
 @pytest.mark.crash
-def test_an_endpoint_is_killed_in_every_stretch_of_a_run(pushing: PushService) -> None:
-    process = pushing.begin_endpoint()
-    pushing.begin("--endpoint", pushing.url, files=("job",))
-    run_id = pushing.start("in_stretches", input={"n": 3})["run_id"]
-    for n in range(3):
-        until(lambda n=n: f"gate {n}" in pushing.bodies())  # type: ignore[misc]
-        until(lambda n=n: f"slow[{n}]" in completed(pushing, run_id))  # type: ignore[misc]
-        process.kill()
-        process.wait(LIMIT_S)
-        pushing.open()
-        process = pushing.begin_endpoint()
-        until(lambda n=n: f"gate[{n}]" in completed(pushing, run_id))  # type: ignore[misc]
-        if n < 2:
-            (pushing.folder / "open").unlink()
-    assert pushing.until_status(run_id, "completed")["result"] == 3
-    assert sorted(set(pushing.bodies())) == sorted([f"gate {n}" for n in range(3)] + [f"slow {n}" for n in range(3)])
-    assert [pushing.bodies().count(f"slow {n}") for n in range(3)] == [1, 1, 1]
-
-
-def completed(service: PushService, run_id: str) -> set[str]:
-    return {step["step"] for step in service.run(run_id)["steps"] if step["status"] == "completed"}
-
-
-@pytest.mark.crash
 def test_a_server_is_killed_in_a_stretch(pushing: PushService) -> None:
     pushing.begin_endpoint()
     pushing.begin("--endpoint", pushing.url, files=("job",))
