@@ -45,6 +45,7 @@ from ironflow_nb.errors.run_errors import (
     AgentStopped,
     AmbiguousRun,
     AmbiguousStep,
+    AsyncMismatch,
     CodeChanged,
     DefinitionError,
     DuplicateKey,
@@ -70,7 +71,6 @@ from ironflow_nb.errors.run_errors import (
     StepTimeout,
     WaitTimeout,
     WorkerLost,
-    WrongColour,
 )
 from ironflow_nb.errors.value_errors import (
     FileUnreadable,
@@ -83,8 +83,8 @@ from ironflow_nb.errors.value_errors import (
 )
 
 __all__ = [
-    "AgentStopped", "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "CodeChanged", "CommandRejected",
-    "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed", "EventUnreadable",
+    "AgentStopped", "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "AsyncMismatch", "CodeChanged",
+    "CommandRejected", "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed", "EventUnreadable",
     "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid", "GraphPosition",
     "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError", "JournalBusy",
     "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly", "JournalTooNew",
@@ -93,5 +93,5 @@ __all__ = [
     "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout",
     "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
     "UntrustedRun", "UntrustedValue", "ValueNotStorable", "ValueUnreadable", "VersionConflict", "VersionNotFound",
-    "WaitTimeout", "WorkerLost", "WrongColour",
+    "WaitTimeout", "WorkerLost",
 ]  # fmt: skip

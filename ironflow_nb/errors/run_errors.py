@@ -59,7 +59,7 @@ class NotInRun(IronflowError, RuntimeError):
     name: str
 
 
-class WrongColour(IronflowError, TypeError):
+class AsyncMismatch(IronflowError, TypeError):
     """An async function was called where only a plain one works, or the other way round."""
 
     name: str | None = None

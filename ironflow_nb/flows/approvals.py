@@ -35,7 +35,7 @@ def approve(question: str, payload: object = None, *, timeout_s: Duration | None
     Raises:
         WaitTimeout: nobody has answered in that time: silence is neither yes nor no. A replay raises it, too.
         ValueError, TypeError: the question is no text, or the time no duration.
-        WrongColour: the flow is async; await ``iron.aio.approve(...)`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.approve(...)`` there.
         NotAllowedInStep: it was called inside a step.
         NotInRun: it was called outside of a flow.
     """
@@ -75,7 +75,7 @@ def ask(
     Raises:
         WaitTimeout: nobody has answered in that time.
         ValueError, TypeError: the question is no text, nothing fits the type, or both choices and a type are given.
-        WrongColour: the flow is async; await ``iron.aio.ask(...)`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.ask(...)`` there.
         NotAllowedInStep: it was called inside a step.
         NotInRun: it was called outside of a flow.
     """

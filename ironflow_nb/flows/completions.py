@@ -14,7 +14,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import StepReason
-from ironflow_nb.errors import ResultTimeout, WrongColour
+from ironflow_nb.errors import AsyncMismatch, ResultTimeout
 from ironflow_nb.execution import (
     REGISTRY,
     SCOPE,
@@ -61,7 +61,7 @@ def gather(*branches: Callable[[], Any] | StepFuture[Any], on_error: str = "rais
     Raises:
         TypeError: something is neither a function nor a future.
         ValueError: `on_error` is neither "raise" nor "collect".
-        WrongColour: the flow is async; await ``iron.aio.gather`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.gather`` there.
     """
     __tracebackhide__ = True
     collects = is_collecting(on_error)
@@ -71,7 +71,7 @@ def gather(*branches: Callable[[], Any] | StepFuture[Any], on_error: str = "rais
     if scope is None or scope.step is not None:
         return [_outcome(branch, collects=collects) for branch in branches]
     if scope.is_on_loop():
-        raise WrongColour("iron.gather would block the event loop of this async flow; use await iron.aio.gather(...)")
+        raise AsyncMismatch("iron.gather would block the event loop of this async flow; use await iron.aio.gather(...)")
     functions: list[Callable[[], Any]] = [branch for branch in branches if not isinstance(branch, StepFuture)]
     values = iter(gathered(scope, functions, collects=collects))
     is_future = [isinstance(branch, StepFuture) for branch in branches]
@@ -124,7 +124,9 @@ def gather_async(awaitables: Sequence[Any], on_error: str) -> Coroutine[Any, Any
             )
     scope = SCOPE.get()
     if scope is not None and scope.step is None and not scope.is_on_loop():
-        raise WrongColour("iron.aio.gather was called in a def flow, where nothing can await it; use iron.gather(...)")
+        raise AsyncMismatch(
+            "iron.aio.gather was called in a def flow, where nothing can await it; use iron.gather(...)"
+        )
     import asyncio
 
     futures = [each if isinstance(each, StepFuture | MapResult) else asyncio.ensure_future(each) for each in awaitables]
@@ -184,7 +186,7 @@ def as_completed(
     Raises:
         ResultTimeout: while iterating: not all ended in that time. A replay raises it, too, unless it failed the run.
         TypeError: something is neither a function nor a future.
-        WrongColour: the flow is async; use ``iron.aio.as_completed`` there.
+        AsyncMismatch: the flow is async; use ``iron.aio.as_completed`` there.
     """
     given, limit_s = _listed("as_completed", branches), _limit_s(timeout_s)
     for branch in given:
@@ -193,7 +195,7 @@ def as_completed(
     if scope is None or scope.step is not None:
         return iter([_called(branch) for branch in given])
     if scope.is_on_loop():
-        raise WrongColour(
+        raise AsyncMismatch(
             "iron.as_completed would block the event loop of this async flow; use "
             "async for future in iron.aio.as_completed(...)"
         )
@@ -372,7 +374,7 @@ def as_completed_async(given: Iterable[Any], timeout_s: Duration | None) -> Asyn
     if scope is None or scope.step is not None:
         return _plain(calls, limit_s)
     if not scope.is_on_loop():
-        raise WrongColour(
+        raise AsyncMismatch(
             "iron.aio.as_completed was called in a def flow, where nothing can await it; use iron.as_completed(...)"
         )
     begun = [_begun_async(scope, each) for each in calls]

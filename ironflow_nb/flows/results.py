@@ -18,7 +18,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
 from ironflow_nb.core.durations import wait_limit_s
-from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
+from ironflow_nb.errors import AsyncMismatch, ResultTimeout, ValueNotStorable
 from ironflow_nb.execution import (
     FanOut,
     RecordedAnswer,
@@ -63,7 +63,7 @@ class StepFuture(Generic[T]):
 
         Raises:
             ResultTimeout: it was not there within `timeout_s`; the step goes on.
-            WrongColour: an event loop is running in this thread; await the future instead.
+            AsyncMismatch: an event loop is running in this thread; await the future instead.
         """
         __tracebackhide__ = True
         timeout_s = wait_limit_s(timeout_s)
@@ -72,7 +72,7 @@ class StepFuture(Generic[T]):
         if not self.done():
             context = self._submission.context
             if context.is_on_loop():
-                raise WrongColour(f"{self._name}.submit(...).result() would block the event loop; await the future")
+                raise AsyncMismatch(f"{self._name}.submit(...).result() would block the event loop; await the future")
             if not durable_calls.wait_for(context, self.done, timeout_s):
                 raise ResultTimeout(f"{self._name} did not end within {timeout_s:g} s; it goes on", name=self._name)
         return self._submission.read()  # type: ignore[no-any-return]
@@ -198,7 +198,7 @@ class MapResult(Sequence[T]):
         if self._fanout is None or is_done():
             return
         if self._fanout.context.is_on_loop():
-            raise WrongColour(
+            raise AsyncMismatch(
                 f"the results of {self._name}.map(...) are not all there, and waiting for them here would block the "
                 f"event loop; use await {self._name}.map(...)",
                 name=self._name,
@@ -338,7 +338,7 @@ def _map_async(
     """Begin a map over items of which some come from async iterables."""
     if scope is None or not scope.is_on_loop():
         here = "outside of a flow" if scope is None else "in a def flow"
-        raise WrongColour(
+        raise AsyncMismatch(
             f"{spec.name}.map(...) was given an async iterable {here}, where nothing can await its items; make the "
             "flow async def, or give it a list",
             name=spec.name,
@@ -381,7 +381,7 @@ def _plain_call(
 ) -> RecordedAnswer:
     """Make a call outside of every flow: nothing is recorded, nothing runs beside it."""
     if spec.is_async:
-        raise WrongColour(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
+        raise AsyncMismatch(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
     try:
         return RecordedAnswer(call_body(spec.function, args, kwargs))
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome

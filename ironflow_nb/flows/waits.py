@@ -21,7 +21,7 @@ from ironflow_nb.core.wait_rules import (
     signal_name,
     time_limit,
 )
-from ironflow_nb.errors import NotAllowedInStep, NotInRun, WrongColour
+from ironflow_nb.errors import AsyncMismatch, NotAllowedInStep, NotInRun
 from ironflow_nb.execution import REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, durable_calls
 
 
@@ -87,7 +87,7 @@ def sleep(duration_s: Duration) -> None:
 
     Raises:
         ValueError, TypeError: it is no duration, or one without an end.
-        WrongColour: the flow is async; await ``iron.aio.sleep(...)`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.sleep(...)`` there.
         NotAllowedInStep: it was called inside a step.
     """
     __tracebackhide__ = True
@@ -99,7 +99,7 @@ def sleep_until(at: datetime) -> None:
 
     Raises:
         ValueError, TypeError: it is no datetime, or one without a zone.
-        WrongColour: the flow is async; await ``iron.aio.sleep_until(...)`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.sleep_until(...)`` there.
         NotAllowedInStep: it was called inside a step.
     """
     __tracebackhide__ = True
@@ -120,7 +120,7 @@ def wait_for(signal: str | Signals, *, timeout_s: Duration | None = None) -> Any
     Raises:
         WaitTimeout: it did not come in that time. A replay raises it, too; it is a `TimeoutError`.
         ValueError, TypeError: a name or the duration is invalid.
-        WrongColour: the flow is async; await ``iron.aio.wait_for(...)`` there.
+        AsyncMismatch: the flow is async; await ``iron.aio.wait_for(...)`` there.
         NotAllowedInStep: it was called inside a step.
         NotInRun: it was called outside of a flow, where nobody could send a signal.
     """
@@ -173,7 +173,7 @@ def wait_here(name: str, spec: StepSpec, arguments: Mapping[str, Any], make: Cal
         clock.wait(REGISTRY.engine().threads.wakeup(), max(wanted.due_at - clock.now(), 0) / 1e6, is_idle=True)
         return None
     if scope.is_on_loop():
-        raise WrongColour(f"iron.{name} would block the event loop of this async flow; await iron.aio.{name}(...)")
+        raise AsyncMismatch(f"iron.{name} would block the event loop of this async flow; await iron.aio.{name}(...)")
     make(scope.access.clock.now())  # what can't be waited for is refused before anything is recorded
     return durable_calls.pause(scope, spec, arguments, lambda: make(scope.access.clock.now()))
 
@@ -190,7 +190,9 @@ def pause_async(
         assert wanted.due_at is not None
         return _plain_sleep(max(wanted.due_at - clock.now(), 0) / 1e6)
     if not scope.is_on_loop():
-        raise WrongColour(f"iron.aio.{name} was called in a def flow, where nothing can await it; use iron.{name}(...)")
+        raise AsyncMismatch(
+            f"iron.aio.{name} was called in a def flow, where nothing can await it; use iron.{name}(...)"
+        )
     make(scope.access.clock.now())
     return durable_calls.pause_async(scope, spec, arguments, lambda: make(scope.access.clock.now()))
 

@@ -14,7 +14,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import aio, flow, step
-from ironflow_nb.errors import ResultTimeout, RunInterrupted, WrongColour
+from ironflow_nb.errors import AsyncMismatch, ResultTimeout, RunInterrupted
 from ironflow_nb.testing.clock import SimClock
 from tests.cells import World
 from tests.conftest import Lab
@@ -347,9 +347,9 @@ def test_the_wrong_colour_names_the_right_one(lab: Lab) -> None:
     def in_def() -> None:
         aio.as_completed([])
 
-    with pytest.raises(WrongColour, match=r"iron\.aio\.as_completed"):
+    with pytest.raises(AsyncMismatch, match=r"iron\.aio\.as_completed"):
         asyncio.run(in_async())
-    with pytest.raises(WrongColour, match=r"use iron\.as_completed"):
+    with pytest.raises(AsyncMismatch, match=r"use iron\.as_completed"):
         in_def()
 
 

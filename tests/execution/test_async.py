@@ -83,7 +83,7 @@ def test_reading_a_map_that_is_not_there_yet_names_await(lab: Lab) -> None:
     async def main() -> list[int]:
         return list(work.map(range(5)))
 
-    with pytest.raises(iron.errors.WrongColour, match="await"):
+    with pytest.raises(iron.errors.AsyncMismatch, match="await"):
         run(main())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb import flow, step
-from ironflow_nb.errors import WrongColour
+from ironflow_nb.errors import AsyncMismatch
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -158,7 +158,7 @@ def test_without_a_loop_an_async_iterable_is_refused(lab: Lab) -> None:
     def main() -> None:
         note.map(pages(2))
 
-    with pytest.raises(WrongColour, match="in a def flow"):
+    with pytest.raises(AsyncMismatch, match="in a def flow"):
         main()
-    with pytest.raises(WrongColour, match="outside of a flow"):
+    with pytest.raises(AsyncMismatch, match="outside of a flow"):
         note.map(pages(2))

@@ -324,7 +324,7 @@ def test_an_async_child_in_a_def_flow_names_what_to_do(lab: Lab) -> None:
     def parent() -> Any:
         return child()
 
-    with pytest.raises(iron.errors.WrongColour, match="make the flow async def"):
+    with pytest.raises(iron.errors.AsyncMismatch, match="make the flow async def"):
         parent()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import aio, flow, step
-from ironflow_nb.errors import WrongColour
+from ironflow_nb.errors import AsyncMismatch
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -118,5 +118,5 @@ def test_what_is_no_policy_or_awaitable_is_refused(lab: Lab) -> None:
     def main() -> None:
         aio.gather()
 
-    with pytest.raises(WrongColour, match=r"use iron\.gather"):
+    with pytest.raises(AsyncMismatch, match=r"use iron\.gather"):
         main()

@@ -11,7 +11,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
-from ironflow_nb.errors import ResultTimeout, WrongColour
+from ironflow_nb.errors import AsyncMismatch, ResultTimeout
 from ironflow_nb.execution.durable_calls import run_beside
 from ironflow_nb.execution.steps.context import SCOPE
 from tests.conftest import Lab
@@ -258,7 +258,7 @@ def test_in_an_async_flow_the_error_names_what_to_use(lab: Lab) -> None:
     async def colourful() -> None:
         gather(partial(branch, "A"))
 
-    with pytest.raises(WrongColour, match=r"await iron\.aio\.gather"):
+    with pytest.raises(AsyncMismatch, match=r"await iron\.aio\.gather"):
         colourful.start().result()
 
 

@@ -372,5 +372,5 @@ def test_an_async_step_called_directly_in_a_def_flow_names_what_to_do(lab: Lab) 
     def main() -> object:
         return work(1)
 
-    with pytest.raises(iron.errors.WrongColour, match=r"submit\(\.\.\.\)\.result\(\)"):
+    with pytest.raises(iron.errors.AsyncMismatch, match=r"submit\(\.\.\.\)\.result\(\)"):
         main()

@@ -346,7 +346,7 @@ def test_where_nobody_could_be_asked_says_so(lab: Lab) -> None:
         iron.approve("Publish?")
     with pytest.raises(iron.errors.NotAllowedInStep):
         steps()
-    with pytest.raises(iron.errors.WrongColour, match=r"iron\.aio\.approve"):
+    with pytest.raises(iron.errors.AsyncMismatch, match=r"iron\.aio\.approve"):
         asyncio.run(_awaited(wrong_colour))
 
 

@@ -249,9 +249,9 @@ def test_a_wait_inside_a_step_and_in_the_wrong_colour_names_what_to_do(lab: Lab)
 
     with pytest.raises(iron.errors.NotAllowedInStep, match=r"inside step .*waits\[0\].*wait in the flow"):
         in_step()
-    with pytest.raises(iron.errors.WrongColour, match=r"await iron\.aio\.sleep"):
+    with pytest.raises(iron.errors.AsyncMismatch, match=r"await iron\.aio\.sleep"):
         blocks.start().result()
-    with pytest.raises(iron.errors.WrongColour, match=r"use iron\.wait_for"):
+    with pytest.raises(iron.errors.AsyncMismatch, match=r"use iron\.wait_for"):
         awaits()
 
 

@@ -15,13 +15,13 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import (
+    AsyncMismatch,
     IronflowError,
     RunInterrupted,
     RunTimeout,
     StepTimeout,
     ValueNotStorable,
     WorkerLost,
-    WrongColour,
 )
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -91,12 +91,12 @@ def call_async(
     The call is numbered now, in the order of the program, and not when some task gets to it.
 
     Raises:
-        WrongColour: it is a ``def`` flow, even if a loop runs in this thread, as in every notebook.
+        AsyncMismatch: it is a ``def`` flow, even if a loop runs in this thread, as in every notebook.
     """
     if not scope.session.is_on_loop():
         here = "make the flow async def"
         instead = here if child is not None else f"call {spec.name}.submit(...).result(), or {here}"
-        raise WrongColour(
+        raise AsyncMismatch(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
     scope.raise_if_left_behind()
