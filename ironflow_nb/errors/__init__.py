@@ -84,14 +84,14 @@ from ironflow_nb.errors.value_errors import (
 
 __all__ = [
     "AgentStopped", "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "AsyncMismatch", "CodeChanged",
-    "CommandRejected", "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed", "EventUnreadable",
-    "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid", "GraphPosition",
-    "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError", "JournalBusy",
-    "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly", "JournalTooNew",
-    "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun", "NotRetryable",
-    "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers", "ResultTimeout",
-    "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver", "RunTimeout",
-    "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
+    "CommandRejected", "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed",
+    "EventUnreadable", "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid",
+    "GraphPosition", "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError",
+    "JournalBusy", "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly",
+    "JournalTooNew", "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun",
+    "NotRetryable", "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers",
+    "ResultTimeout", "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver",
+    "RunTimeout", "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
     "UntrustedRun", "UntrustedValue", "ValueNotStorable", "ValueUnreadable", "VersionConflict", "VersionNotFound",
     "WaitTimeout", "WorkerLost",
 ]  # fmt: skip

@@ -136,7 +136,7 @@ class RestoredNotebook:
     def _note_restored(self, cell: Cell, row: StepRow) -> None:
         self._n_restored += 1
         self._work_s += row.duration_s or 0.0
-        register_cell(cell).outcome = "restored"
+        registered_cell(cell).outcome = "restored"
 
     def _execute(self, wanted: CellCall, missing: NoExecution) -> str | None:
         """Execute a quick cell whose code is as it was executed before; return why not, or None."""
@@ -153,7 +153,7 @@ class RestoredNotebook:
             raise
         except Exception as error:  # noqa: BLE001 -- code of the user may raise anything
             return f"{type(error).__name__}: {error}"
-        register_cell(cell).outcome = "computed"
+        registered_cell(cell).outcome = "computed"
         self._again.append(f"{cell.label} ({', '.join(missing.reasons)})")
         return None
 
@@ -170,8 +170,8 @@ class RestoredNotebook:
         return [*digests_of(record), *about.same, *about.lost]
 
 
-def register_cell(cell: Cell) -> RegisteredCell:
-    """Register the cell in this kernel."""
+def registered_cell(cell: Cell) -> RegisteredCell:
+    """Register the cell in this kernel, and return it as that."""
     registered = RegisteredCell(cell, REGISTRY.engine().clock.now())
     REGISTRY.define(registered)
     return registered

@@ -33,7 +33,7 @@ from ironflow_nb.execution import EXTENSION_ATTRIBUTE, REGISTRY, SCOPE, notebook
 from ironflow_nb.flows.step import Step
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.notebook.output_capture import OutputCapture
-from ironflow_nb.notebook.restored_notebook import IS_CODE, FoundCell, RestoredNotebook, register_cell
+from ironflow_nb.notebook.restored_notebook import IS_CODE, FoundCell, RestoredNotebook, registered_cell
 from ironflow_nb.notebook.tracebacks import show_own_frames
 
 _METHOD: Final = "run_ast_nodes"
@@ -113,7 +113,7 @@ class WholeNotebook:
         again_below_s = float("inf") if self._is_again else QUICK_S if is_known else 0.0
         self._is_again, self._is_busy = False, True
         try:
-            registered = register_cell(cell)
+            registered = registered_cell(cell)
             result = run_cell(cell, self._context(OutputCapture(self._shell)), again_below_s=again_below_s)
             registered.outcome = "restored" if result.is_restored else "computed"
         except BaseException as error:
