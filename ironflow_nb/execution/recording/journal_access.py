@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -118,7 +119,6 @@ class RunStorage(ValueCodec):
         """
 
 
-_Append: TypeAlias = tuple[Sequence[RunCommit], Durability]
 _GET_DEFINITIONS: Final = attrgetter("definitions")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -147,9 +147,9 @@ class JournalAccess:
         self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()
-        self._appends: list[_Append] = []
+        self._waiting: dict[object, tuple[Sequence[RunCommit], Durability]] = {}
         self._lease_is_written = False
-        self._is_exchanging = False
+        self._is_writing = self._is_exchanging = False
         self._closed_because: str | None = None
         self._computing: set[tuple[Digest, Digest]] = set()
 
@@ -170,46 +170,50 @@ class JournalAccess:
         """
         if any(map(_GET_DEFINITIONS, commits)):
             commits = [self._with_signatures(commit) for commit in commits]
-        own, is_waiting = (commits, durability), True
-        self._appends.append(own)
-        try:
-            with self.lock:
-                is_waiting = False
-                if own in self._appends:
-                    self._append_waiting(own)
-        except BaseException:
-            if not is_waiting:
-                raise
-            with self.lock:  # an interrupt: another thread may have written it
-                if own in self._appends:
-                    self._appends.remove(own)
-                    raise
+        token = None
+        # In the main thread an interrupt could come after COMMIT, before it is noted which commits are written.
+        if (self._is_writing or self._is_exchanging) and not self.threads.is_main():
+            token = object()
+            self._waiting[token] = (commits, durability)  # before the lock: who has it first writes this, too
+        with self.lock:
+            if token is None or self._waiting.pop(token, None) is not None:
+                if self._is_exchanging or self._closed_because is not None:
+                    self._refuse_closed()
+                lease = None if self._lease_is_written else self._first_lease()
+                self._is_writing = True  # read without the lock: one that reads it too early writes alone
+                try:
+                    written = self._append_all(commits, durability, lease) if token and self._waiting else None
+                    if written is None:
+                        self.journal.append(commits, durability=durability, lease=lease)
+                finally:
+                    self._is_writing = False
+                self._lease_is_written = True
+                for commit in written or commits:
+                    for definition in commit.definitions:
+                        self.defined.add(definition.definition_id)
+                    for cached in commit.cached:
+                        self._computing.discard((cached.identity, cached.code))
         if self.on_append is not None:
             self.on_append()
 
-    def _append_waiting(self, own: _Append) -> None:
-        """Write what all threads append; if that is refused only what this one does: each hears of its own error."""
-        self._appends.remove(own)
-        if self._is_exchanging or self._closed_because is not None:
-            self._refuse_closed()
-        lease = None if self._lease_is_written else self._first_lease()
-        for batch in ([own, *self._appends], [own]):
-            durability = Durability.POWER if any(each[1] is Durability.POWER for each in batch) else own[1]
-            try:
-                self.journal.append([it for each in batch for it in each[0]], durability=durability, lease=lease)
-                break
-            except Exception:
-                if len(batch) == 1:
-                    raise
-        self._lease_is_written = True
-        for each in batch:
-            if each is not own:
-                self._appends.remove(each)
-            for commit in each[0]:
-                for definition in commit.definitions:
-                    self.defined.add(definition.definition_id)
-                for cached in commit.cached:
-                    self._computing.discard((cached.identity, cached.code))
+    def _append_all(
+        self, commits: Sequence[RunCommit], durability: Durability, lease: Lease | None
+    ) -> list[RunCommit] | None:
+        """Write the commits with those of all threads that wait, and return them all.
+
+        Return None if that is refused: then each thread writes its own, and hears of its own error. Lock: the access's,
+        in a thread that no signal interrupts.
+        """
+        waiting = dict(self._waiting)  # what comes meanwhile waits for the next transaction
+        written = [*commits, *chain.from_iterable(each for each, _ in waiting.values())]
+        is_synced = any(each is Durability.POWER for _, each in waiting.values())
+        try:
+            self.journal.append(written, durability=Durability.POWER if is_synced else durability, lease=lease)
+        except Exception:  # noqa: BLE001 -- whatever it is, the threads meet it again, each for itself
+            return None
+        for token in waiting:
+            del self._waiting[token]
+        return written
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability, *, of: Lease | None = None
