@@ -30,6 +30,7 @@ from ironflow_nb.errors.graph_errors import (
     SecretMissing,
 )
 from ironflow_nb.errors.journal_errors import (
+    ConnectionLost,
     EngineClosed,
     JournalBusy,
     JournalConflict,
@@ -84,12 +85,12 @@ from ironflow_nb.errors.value_errors import (
 
 __all__ = [
     "AgentStopped", "AmbiguousRun", "AmbiguousStep", "AssertionsFailed", "AsyncMismatch", "CodeChanged",
-    "CommandRejected", "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName", "EngineClosed",
-    "EventUnreadable", "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding", "GraphInvalid",
-    "GraphPosition", "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound", "IronflowError",
-    "JournalBusy", "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull", "JournalReadOnly",
-    "JournalTooNew", "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted", "NotInRun",
-    "NotRetryable", "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers",
+    "CommandRejected", "ConnectionLost", "DecisionError", "DefinitionError", "DuplicateKey", "DuplicateName",
+    "EngineClosed", "EventUnreadable", "ExpressionFailed", "FileUnreadable", "FlowNotDefined", "GraphFinding",
+    "GraphInvalid", "GraphPosition", "InputInvalid", "InputsNotStored", "InstanceCompleted", "InstanceNotFound",
+    "IronflowError", "JournalBusy", "JournalConflict", "JournalCorrupt", "JournalError", "JournalFull",
+    "JournalReadOnly", "JournalTooNew", "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted",
+    "NotInRun", "NotRetryable", "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers",
     "ResultTimeout", "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver",
     "RunTimeout", "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
     "UntrustedRun", "UntrustedValue", "ValueNotStorable", "ValueUnreadable", "VersionConflict", "VersionNotFound",

@@ -41,6 +41,10 @@ class JournalFull(JournalError):
     errno: int | None = _errno.ENOSPC
 
 
+class ConnectionLost(JournalError):
+    """The connection to the server of the journal was cut, and the transaction in it is not committed."""
+
+
 class JournalConflict(JournalError):
     """The next version of a run was already taken: another process, or another engine, appends to it."""
 

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
-from ironflow_nb.errors import JournalBusy, JournalError, JournalFull, JournalReadOnly
+from ironflow_nb.errors import ConnectionLost, JournalBusy, JournalError, JournalFull, JournalReadOnly
 from ironflow_nb.journal.postgres_dialect import in_postgres
 
 DEFAULT_SCHEMA: Final = "ironflow"
@@ -79,10 +79,6 @@ def _without_password(url: str) -> str:
     netloc = f"{user.partition(':')[0]}{is_given}{host}"
     kept = [(name, value) for name, value in parse_qsl(parts.query) if name != "password"]
     return urlunsplit((parts.scheme, netloc, parts.path, urlencode(kept, quote_via=quote, safe="/"), ""))
-
-
-class ConnectionLost(JournalError):
-    """The connection to the server was cut, and the transaction in it is not committed."""
 
 
 class RowRefused(sqlite3.IntegrityError):

@@ -10,10 +10,9 @@ import psycopg
 from msgspec.structs import replace
 from psycopg_pool import ConnectionPool
 
-from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly, JournalTooNew
+from ironflow_nb.errors import ConnectionLost, JournalConflict, JournalError, JournalReadOnly, JournalTooNew
 from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
 from ironflow_nb.journal.postgres_connection import (
-    ConnectionLost,
     PostgresConnection,
     RowRefused,
     postgres_place,

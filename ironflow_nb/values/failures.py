@@ -12,7 +12,7 @@ import copyreg
 import io
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -138,6 +138,15 @@ def exception_name(kind: type[BaseException]) -> str:
 def set_attribute(error: BaseException, name: str, value: object) -> None:
     """Set an attribute of an exception, also of a frozen one, as a dataclass may be."""
     object.__setattr__(error, name, value)
+
+
+def errors_in(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, or those of a group and of the groups in it."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from errors_in(each)
+    else:
+        yield error
 
 
 def annotate(error: BaseException, note: str) -> None:

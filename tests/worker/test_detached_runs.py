@@ -12,6 +12,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import ConnectionLost
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.history import run_status
@@ -79,6 +80,23 @@ def test_a_worker_leaves_what_it_does_not_define_and_says_so_once(
     assert set(iron.work()["state"]) == {"waits for its notebook"}
     REGISTRY.define(elsewhere)
     assert {run.result(LIMIT_S) for run in runs} == {1}
+    engine.close()
+
+
+def test_a_run_whose_connection_is_cut_goes_on_with_a_worker(here: Engine, tmp_path: Path) -> None:
+    @flow(name="cut off")
+    def cut_off() -> int:
+        found = work(1)
+        if len(BODIES) == 1:
+            BODIES.append("cut")
+            raise ConnectionLost("the server was restarted")
+        return int(found)
+
+    run = cut_off.start(detach=True)
+    engine, _ = worker_on(tmp_path)
+    assert run.result(LIMIT_S) == 1
+    assert BODIES == [1, "cut"]
+    assert list(run.events().type).count("RunDetached") == 2  # handed over, and cut off
     engine.close()
 
 

@@ -44,7 +44,7 @@ from ironflow_nb.execution.steps.drivers import Driver
 from ironflow_nb.execution.steps.fan_out import Submission
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.ports import Durability, Reader, Select
-from ironflow_nb.values.failures import recorded_error
+from ironflow_nb.values.failures import errors_in, recorded_error
 
 _OPEN_ENDED: Final = (CodeChanged, OutcomeUnknown, ValueUnreadable, JournalError, RunInterrupted)
 """Errors after which a person has to decide or to repair something; then the run goes on, so nothing is undone."""
@@ -60,7 +60,8 @@ def is_final(session: Session, ended: BaseException) -> bool:
     if isinstance(ended, RunStopped):
         asked = ended.request
         return asked is StopRequest.TIMEOUT or (asked is StopRequest.CANCEL and session.compensates_on_cancel)
-    return session.is_open and session.writer.fatal_error is None and not isinstance(ended, _OPEN_ENDED)
+    is_open_ended = any(isinstance(each, _OPEN_ENDED) for each in errors_in(ended))
+    return session.is_open and session.writer.fatal_error is None and not is_open_ended
 
 
 def begin_compensation(engine: Engine, session: Session, error: BaseException | None) -> bool:

@@ -16,6 +16,7 @@ from ironflow_nb.core.status import EndOfRun, RunKind
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import (
     CodeChanged,
+    ConnectionLost,
     InputInvalid,
     IronflowError,
     JournalError,
@@ -37,7 +38,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import children_of, waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 from ironflow_nb.journal.ports import QueueItem
-from ironflow_nb.values.failures import annotate, set_attribute
+from ironflow_nb.values.failures import annotate, errors_in, set_attribute
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -135,7 +136,9 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
     ended = session.completion
     last, causes = None, steps_behind(session.run_id, error)
     # A session that is closed here was closed with its engine, which recorded the interruption.
-    if session.is_open and engine.is_worker and session.writer.is_detached and isinstance(error, CodeChanged):
+    if session.is_open and any(isinstance(each, ConnectionLost) for each in errors_in(error)):
+        last = _left_for_later(engine, session, error)
+    elif session.is_open and engine.is_worker and session.writer.is_detached and isinstance(error, CodeChanged):
         last = _left_to_others(engine, session, error)
     elif session.is_open and not isinstance(error, RunTakenOver):
         stored = session.storage.store_failure(error)
@@ -157,6 +160,16 @@ def _left_to_others(engine: Engine, session: Session, error: BaseException) -> P
     engine.refused.add(session.run_id)
     logger().warning("run %s of %s is left to a process with its code: %s", session.run_id, session.name, error)
     return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
+
+
+def _left_for_later(engine: Engine, session: Session, error: BaseException) -> PendingEvent:
+    """Return the event by which a run stops whose journal could not be read: that is no failure of its flow."""
+    what = f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}"
+    if engine.is_worker and session.writer.is_detached:
+        logger().warning("%s: %s", what, error)
+        return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
+    _note(session, error, what, "")
+    return PendingEvent(events.RunInterrupted(reason=type(error).__name__))
 
 
 def _to_do(error: BaseException) -> str | None:
