@@ -136,10 +136,13 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
     ended = session.completion
     last, causes = None, steps_behind(session.run_id, error)
     # A session that is closed here was closed with its engine, which recorded the interruption.
-    if session.is_open and any(isinstance(each, ConnectionLost) for each in errors_in(error)):
-        last = _left_for_later(engine, session, error)
-    elif session.is_open and engine.is_worker and session.writer.is_detached and isinstance(error, CodeChanged):
+    is_cut_off = any(isinstance(each, ConnectionLost) for each in errors_in(error))
+    is_of_worker = session.is_open and engine.is_worker and session.writer.is_detached
+    if is_of_worker and (is_cut_off or isinstance(error, CodeChanged)):
         last = _left_to_others(engine, session, error)
+    elif session.is_open and is_cut_off:  # that is no failure of the flow
+        _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}", "")
+        last = PendingEvent(events.RunInterrupted(reason=type(error).__name__))
     elif session.is_open and not isinstance(error, RunTakenOver):
         stored = session.storage.store_failure(error)
         begun = session.compensation
@@ -156,20 +159,13 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
 
 
 def _left_to_others(engine: Engine, session: Session, error: BaseException) -> PendingEvent:
-    """Return the event by which a worker leaves a run to others: its code has changed, and a person has to decide."""
-    engine.refused.add(session.run_id)
-    logger().warning("run %s of %s is left to a process with its code: %s", session.run_id, session.name, error)
+    """Return the event by which a worker gives a run back: to any worker, or where code has changed to a person."""
+    whom = "the next worker"
+    if isinstance(error, CodeChanged):
+        engine.refused.add(session.run_id)
+        whom = "a process with its code"
+    logger().warning("run %s of %s is left to %s: %s", session.run_id, session.name, whom, error)
     return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
-
-
-def _left_for_later(engine: Engine, session: Session, error: BaseException) -> PendingEvent:
-    """Return the event by which a run stops whose journal could not be read: that is no failure of its flow."""
-    what = f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}"
-    if engine.is_worker and session.writer.is_detached:
-        logger().warning("%s: %s", what, error)
-        return PendingEvent(events.RunDetached(asked_by=engine.owner, reason=str(error)))
-    _note(session, error, what, "")
-    return PendingEvent(events.RunInterrupted(reason=type(error).__name__))
 
 
 def _to_do(error: BaseException) -> str | None:
