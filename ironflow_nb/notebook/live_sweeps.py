@@ -12,24 +12,42 @@ LONGEST_S: Final = 1.0
 """The longest pause between two drawings."""
 
 
-def show_sweep(sweep: Sweep) -> None:
-    """Display a sweep, live until no row is at work; in a terminal, which can't replace output, only once."""
-    engine = REGISTRY.engine()
-    display_id, bundle = new_display_id(engine), sweep._repr_mimebundle_()
-    show_bundle(display_id, bundle)
-    if can_update() and not sweep.is_over:
-        engine.threads.spawn("ironflow-sweep-picture", lambda: _keep_up(sweep, display_id, bundle))
+class SweepOutput:
+    """The output of one sweep. Lock: its own, for a thread draws it, and a cell that ends."""
 
+    def __init__(self, sweep: Sweep) -> None:
+        engine = REGISTRY.engine()
+        self._sweep = sweep
+        self._clock, self._threads, self._lock = engine.access.clock, engine.threads, engine.threads.lock()
+        self._display_id, self._shown = new_display_id(engine), sweep._repr_mimebundle_()
+        self.is_final = not can_update() or sweep.is_over
 
-def _keep_up(sweep: Sweep, display_id: str, shown: dict[str, str]) -> None:
-    engine = REGISTRY.engine()
-    clock, wakeup = engine.access.clock, engine.threads.wakeup()
-    drawing_s, is_over = 0.0, False
-    while not is_over:
-        wakeup.take(min(max(EVERY_S, RESTING_FACTOR * drawing_s), LONGEST_S))
-        began_s, is_over = clock.monotonic(), sweep.is_over  # before reading: what is read later is the end
-        bundle = sweep._repr_mimebundle_()
-        if bundle != shown:
-            shown = bundle
-            update(display_id, bundle)
-        drawing_s = clock.monotonic() - began_s
+    def show(self) -> None:
+        """Display the sweep, live until no row is at work; in a terminal, which can't replace output, only once."""
+        show_bundle(self._display_id, self._shown)
+        if not self.is_final:
+            self._threads.spawn("ironflow-sweep-picture", self._keep_up)
+
+    def paint(self) -> None:
+        """Draw what has changed. What is drawn after the end of the sweep is final."""
+        with self._lock:
+            is_over = self._sweep.is_over  # before reading: what is read later is the end
+            bundle = self._sweep._repr_mimebundle_()
+            if bundle != self._shown:
+                self._shown = bundle
+                update(self._display_id, bundle)
+            self.is_final = is_over
+
+    def repeat(self) -> None:
+        """Draw once more within a cell: a client that executes a notebook misses what comes between two cells."""
+        with self._lock:
+            self._shown = {}
+        self.paint()
+
+    def _keep_up(self) -> None:
+        wakeup, drawing_s = self._threads.wakeup(), 0.0
+        while not self.is_final:
+            wakeup.take(min(max(EVERY_S, RESTING_FACTOR * drawing_s), LONGEST_S))
+            began_s = self._clock.monotonic()
+            self.paint()
+            drawing_s = self._clock.monotonic() - began_s

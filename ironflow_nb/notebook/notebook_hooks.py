@@ -17,7 +17,7 @@ from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.sweep import Sweep
 from ironflow_nb.notebook.live_pictures import CellPicture, can_show_card, can_update, show_run
-from ironflow_nb.notebook.live_sweeps import show_sweep
+from ironflow_nb.notebook.live_sweeps import SweepOutput
 
 if TYPE_CHECKING:
     from ironflow_nb.notebook.journal_card import JournalOutput
@@ -54,6 +54,7 @@ class NotebookHooks:
         self._cells: dict[int, list[RunningCell]] = {}
         self._deciders: DeciderPictures | None = None
         self._outputs: list[LiveOutput] = []
+        self._sweeps: list[SweepOutput] = []
         self._journal_cards: dict[str, JournalOutput[Any]] = {}
         self._watched: list[WatchedCard] = []
         self._decider_cards: dict[str, WatchedCard] = {}
@@ -67,7 +68,7 @@ class NotebookHooks:
             self._begin_cell()  # the cell that loads the extension has already begun
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Run, self._show_run)
-        formatter.for_type(Sweep, show_sweep)
+        formatter.for_type(Sweep, self._show_sweep)
         formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
         formatter.for_type_by_name(*INBOX, self._show_inbox)
         formatter.for_type_by_name(*DASHBOARD, self._show_dashboard)
@@ -99,6 +100,19 @@ class NotebookHooks:
         output = show_run(run)
         if output is not None:
             self._outputs.append(output)
+
+    def _show_sweep(self, sweep: Sweep) -> None:
+        """Show a sweep, live until it is over."""
+        output = SweepOutput(sweep)
+        output.show()
+        if not output.is_final:
+            self._sweeps.append(output)
+
+    def _repeat_sweeps(self) -> None:
+        """Draw the sweeps that were live in this cell; the next cell does so again for those that go on."""
+        for output in self._sweeps:
+            output.repeat()
+        self._sweeps = [each for each in self._sweeps if not each.is_final]
 
     def _show_inbox(self, inbox: Any) -> None:
         """Show open questions as a card; an earlier one becomes a table."""
@@ -169,6 +183,7 @@ class NotebookHooks:
         if not cells and self._deciders is not None:
             self._deciders.paint()
         if not cells:
+            self._repeat_sweeps()
             self._watch_new_definitions()
 
     def _watch_new_definitions(self) -> None:

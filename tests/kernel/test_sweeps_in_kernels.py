@@ -72,3 +72,13 @@ def test_a_stopped_sweep_goes_on_in_the_next_kernel_and_its_strip_follows(tmp_pa
         assert "12&nbsp;completed" in bundle["text/html"]
         assert kernel.run("print(sweep.frame()['noted'].sum())").text == f"{-sum(range(12))}\n"
     assert sorted(bodies(tmp_path)) == [*range(12)]
+
+
+def test_a_cell_that_waits_for_a_sweep_ends_with_its_last_strip(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run("%load_ext ironflow_nb")
+        assert kernel.run(CELL).error is None
+        (bundle,) = kernel.run("sweep = trial.sweep(range(6), concurrency=2)\nsweep").bundles
+        assert "✓ 6 completed" not in bundle["text/plain"]
+        kernel.run("Path('go').touch()\nsweep.wait()")
+        assert "✓ 6 completed" in bundle["text/plain"]
