@@ -273,7 +273,11 @@ class RecordedArguments(NamedTuple):
 
 
 def find_arguments(engine: Engine, row: RunRow | StepRow) -> RecordedArguments | None:
-    """Return the recorded arguments of the call, or None if their record is missing or damaged."""
+    """Return the recorded arguments of the call, or None if their record is missing or damaged.
+
+    A step whose result was taken over from another run has those of the call that computed it.
+    """
+    row = _computed(engine, row) if isinstance(row, StepRow) else row
     record = None if row.inputs_id is None else engine.access.value(row.inputs_id, row.row_key)
     if record is None or record.content is None:
         return None
@@ -282,6 +286,18 @@ def find_arguments(engine: Engine, row: RunRow | StepRow) -> RecordedArguments |
     with engine.access.current() as reader:
         found = reader.values(list(ids.values()))
     return RecordedArguments(record, inline, {name: found.get(each) for name, each in ids.items()}, not_stored)
+
+
+def _computed(engine: Engine, row: StepRow) -> StepRow:
+    """Return the attempt that computed the result of this one, as far as the journal has its run; else the row."""
+    with engine.access.current() as reader:
+        while row.inputs_id is None and row.origin_run_id is not None and row.origin_run_id != row.run_id:
+            others = reader.steps(Select(run_ids=[row.origin_run_id], name=row.name, is_full_name=True))
+            found = [each for each in others if each.identity == row.identity and each.output_id is not None]
+            if not found:
+                break
+            row = found[-1]
+    return row
 
 
 def without_closure(arguments: Mapping[str, Any]) -> dict[str, Any]:

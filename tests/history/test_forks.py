@@ -71,6 +71,7 @@ def test_a_fork_of_now_where_nothing_differs_does_nothing(lab: Lab) -> None:
     assert (fork.result(timeout_s=LIMIT_S), done()) == (6, [])
     again = fork.fork()
     assert (again.result(timeout_s=LIMIT_S), done()) == (6, [])
+    assert [again.inputs(f"fetch[{n}]") for n in range(2)] == [run.inputs(f"fetch[{n}]") for n in range(2)]
 
 
 def test_other_results_and_other_arguments_change_what_depends_on_them(lab: Lab) -> None:
