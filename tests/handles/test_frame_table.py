@@ -27,7 +27,9 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def test_a_table_that_is_not_edited_is_the_frame_itself() -> None:
-    pd.testing.assert_frame_equal(edited_frame(FRAME, rows_of(FRAME)), FRAME)
+    edited = edited_frame(FRAME, rows_of(FRAME))
+    pd.testing.assert_frame_equal(edited, FRAME)
+    assert edited.dtypes.equals(FRAME.dtypes)
 
 
 def test_cells_are_read_as_their_columns_say() -> None:
@@ -46,6 +48,7 @@ def test_rows_are_removed_moved_and_added() -> None:
     frame = pd.DataFrame({"name": ["ann", "bob"], "n": [1, 2]})
     first, second = rows_of(frame)
     edited = edited_frame(frame, [second, first, {"from": None, "cells": ["eve", "3"]}])
+    assert edited["name"].tolist() == ["bob", "ann", "eve"]
     pd.testing.assert_frame_equal(edited, pd.DataFrame({"name": ["bob", "ann", "eve"], "n": [2, 1, 3]}))
     pd.testing.assert_frame_equal(edited_frame(frame, []), frame.iloc[:0].reset_index(drop=True))
 

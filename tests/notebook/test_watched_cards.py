@@ -125,6 +125,7 @@ def test_a_filter_is_asked_for_by_a_click(lab: Lab, page: Page, shown: list[Any]
     page.send(do="filter", of="", status="failed", since="24h", order="newest")
     until(lambda: any(each.get("filter", {}).get("status") == "failed" for each in page.sent("about")))
     until(lambda: [bad.id] in [list(runs_in(each).get("keys") or ()) for each in page.sent("change")])
+    assert page.sent("error") == []
 
 
 def test_a_run_is_opened_as_its_card_and_steered_there(lab: Lab, page: Page, shown: list[Any]) -> None:
@@ -164,6 +165,7 @@ def test_a_card_that_nobody_shows_becomes_text_and_follows_the_journal(
     until(lambda: not page.shows_card)
     main(1)
     until(lambda: main.last.id in page.outputs[-1]["text/plain"])
+    assert not page.shows_card
 
 
 def test_a_card_that_was_not_looked_at_for_long_becomes_text(

@@ -74,6 +74,7 @@ def test_what_a_run_reports_is_on_the_server(worked: RemoteService) -> None:
 def test_an_event_of_a_run_starts_flows_of_the_server(worked: RemoteService) -> None:
     worked.start("emits", input={"n": 5}, wait=True, status=200)
     until(lambda: [run["status"] for run in listed(worked, "ordered")] == ["completed"])
+    assert len(listed(worked, "emits")) == 1
 
 
 def listed(service: RemoteService, flow: str) -> list[dict[str, Any]]:
