@@ -127,6 +127,8 @@ class SqliteJournal(DatabaseJournal):
         """See the port."""
         self._opened = None
         unregister_journal(self)
+        if self._log is not None:
+            self._log.close()
         self._close_lost()
         if self._connection is not None:
             connection, self._connection, self._synchronous = self._connection, None, None
@@ -202,6 +204,8 @@ class SqliteJournal(DatabaseJournal):
             )
 
     def _give_up(self, act: Callable[[WriteAheadLog, sqlite3.Connection], object] | None) -> None:
+        if self._log is not None:
+            self._log.close()
         if self._connection is not None:
             # Not closed: while it is open, the system gives the number of its file to no other file.
             self._lost, self._connection, self._synchronous = self._connection, None, None

@@ -3,8 +3,8 @@
 SQLite before 3.51.3 can damage a file when one connection writes back a log that is written back already, while another
 connection starts the log anew (https://sqlite.org/wal.html#walresetbug). To start it anew takes the write lock. So no
 connection of the package writes the log back after commits by itself: `write_back` takes the write lock first, and
-keeps it until another connection has written the log back. Otherwise only the last connection writes it back, when it
-closes and nobody else uses the file.
+keeps it until another connection has written the log back, which stays open for the next time. Otherwise only the last
+connection writes it back, when it closes and nobody else uses the file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,7 @@ class WriteAheadLog:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._path = path
-        self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
+        self._log, self._shared = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm"))
         self._opened = {file: found for file in (self._log, self._shared) if (found := look_at(file)) is not None}
         self.name, self.known = str(self._log), self._opened.get(self._log)
         self.size = 0 if self.known is None else self.known.st_size
@@ -52,21 +53,41 @@ class WriteAheadLog:
 
         `n_bytes` is the size of all values that were written through the connection; the next commit `is_synced`.
         """
-        most = CHANGES_WHEN_READ if self._is_read else CHANGES_BETWEEN
-        if is_synced:
-            most = min(most, CHANGES_BETWEEN_SYNCED)
+        most = CHANGES_WHEN_READ if self._is_read else CHANGES_BETWEEN_SYNCED if is_synced else CHANGES_BETWEEN
         n_changes = connection.total_changes - self._began_at
         return self.known is not None and n_changes + (n_bytes - self._n_bytes) // _PAGE > most
 
     def write_back(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Write the log into the journal, as far as no reader needs it. The rest waits for the next time."""
-        _sync(self.name)  # SQLite does so first; most of it is done before the lock, so that others wait for less
+        # SQLite syncs the log first; most of it is done before the lock, so that others wait for less. To close the log
+        # gives no lock back: SQLite locks the journal and the shared memory.
+        with suppress(OSError), Path(self.name).open("rb") as log:
+            os.fsync(log)
         connection.execute("BEGIN IMMEDIATE")  # the write lock: nobody starts the log anew meanwhile
         try:
-            self._is_read = not _is_written_back(self._path)
+            self._is_read = not self._is_written_back()
         finally:
             connection.execute("ROLLBACK")
         self._began_at, self._n_bytes = connection.total_changes, n_bytes
+
+    @cached_property
+    def _other(self) -> sqlite3.Connection:
+        """The connection that writes the log back. To open one takes as long as to write a log back."""
+        other = connect(self._path, "mode=rw")
+        other.execute("PRAGMA checkpoint_fullfsync=ON")
+        other.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a read opens the log
+        return other
+
+    def _is_written_back(self) -> bool:
+        with suppress(sqlite3.Error):
+            _, n_frames, n_written = self._other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return bool(n_frames == n_written)
+        return False
+
+    def close(self) -> None:
+        """Close the other connection: before the one that writes, which is to be the last one."""
+        if (other := vars(self).pop("_other", None)) is not None:
+            other.close()
 
     def trouble(self) -> str | None:
         """Return what happened to the log, if SQLite writes to a log that nobody will find or can read; else None."""
@@ -101,34 +122,9 @@ class WriteAheadLog:
                     file.unlink(missing_ok=True)
 
 
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}{ending}")
-
-
-def _sync(name: str) -> None:
-    # To close the log gives no lock back: SQLite locks the journal and the shared memory.
-    with suppress(OSError):
-        log = os.open(name, os.O_RDONLY)
-        try:
-            os.fsync(log)
-        finally:
-            os.close(log)
-
-
-def _is_written_back(path: Path) -> bool:
-    with suppress(sqlite3.Error), closing(connect(path, "mode=rw")) as other:
-        other.execute("PRAGMA checkpoint_fullfsync=ON")
-        other.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a read opens the log
-        _, n_frames, n_written = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return bool(n_frames == n_written)
-    return False
-
-
 def _is_readable(path: Path) -> bool:
     """Return True if a new connection can read the newest rows, of all writers."""
-    try:
-        with closing(open_reader(path)) as reader:
-            reader.execute(_LAST_ROWS).fetchone()
-    except sqlite3.Error:
-        return False
-    return True
+    with suppress(sqlite3.Error), closing(open_reader(path)) as reader:
+        reader.execute(_LAST_ROWS).fetchone()
+        return True
+    return False

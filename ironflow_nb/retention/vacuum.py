@@ -60,7 +60,8 @@ def _write_anew(journal: SqliteJournal) -> None:
         # A connection that writes as that of an engine does: others may begin to write as soon as this one has.
         with translated(journal.path), closing(open_writer(journal.path)) as connection:
             connection.execute("VACUUM")
-            WriteAheadLog(connection, journal.path).write_back(connection, 0)  # until then all lies in the log
+            with closing(WriteAheadLog(connection, journal.path)) as log:
+                log.write_back(connection, 0)  # until then all lies in the log
     finally:
         register_journal(journal)
 

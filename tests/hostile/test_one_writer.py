@@ -116,6 +116,7 @@ def test_the_log_is_written_back_only_while_the_connection_that_writes_keeps_oth
     assert {id(connection) for connection, text in statements if text == "PRAGMA wal_autocheckpoint=0"} == writers
     written_back = [n for n, (_, text) in enumerate(statements) if text.startswith("PRAGMA wal_checkpoint")]
     assert len(written_back) > 4
+    assert len({id(statements[number][0]) for number in written_back}) == 2  # one for each engine, used again
     for number in written_back:
         writing = dict.fromkeys(writers, "") | {
             id(connection): text for connection, text in statements[:number] if id(connection) in writers
