@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ironflow_nb"
@@ -57,9 +55,19 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield every module that the file imports, wherever in it: in functions and for type checking too."""
-    for node in ast.walk(tree(path)):
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Return every module that the file imports, wherever in it: in functions and for type checking too."""
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -87,23 +95,38 @@ def room(module: str) -> str:
 INNER = [path for path in modules() if path != PACKAGE / "__init__.py"]
 
 
-@pytest.mark.parametrize("path", INNER, ids=dotted)
-def test_a_module_imports_its_own_floor_or_lower(path: Path) -> None:
-    mine = room(dotted(path))
-    assert mine in FLOORS, f"{mine} has no floor"
-    for other in inside(path):
-        assert FLOORS[room(other)] <= FLOORS[mine], f"{dotted(path)} imports {other}, which is above it"
-        assert not ({mine, room(other)} <= STYLES and mine != room(other)), f"{dotted(path)} imports another style"
+def found(of: Callable[[Path], Iterable[object]], paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return what a search finds in each module in which it finds something."""
+    searched = {dotted(path): sorted(map(str, of(path))) for path in paths}
+    return {module: hits for module, hits in searched.items() if hits}
 
 
-@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) != "testing"], ids=dotted)
-def test_only_the_test_kit_imports_the_test_kit(path: Path) -> None:
-    assert not {other for other in inside(path) if room(other) == "testing"}
+def outside(*rooms: str) -> list[Path]:
+    return [path for path in INNER if room(dotted(path)) not in rooms]
 
 
-@pytest.mark.parametrize("path", INNER, ids=dotted)
-def test_nothing_inside_imports_the_root(path: Path) -> None:
-    assert NAME not in set(imported(path)) - {f"{NAME}.{room(dotted(path))}"}
+def test_a_module_imports_its_own_floor_or_lower() -> None:
+    assert {room(dotted(path)) for path in INNER} <= FLOORS.keys()
+
+    def above(path: Path) -> set[str]:
+        return {other for other in inside(path) if FLOORS[room(other)] > FLOORS[room(dotted(path))]}
+
+    assert found(above, INNER) == {}
+
+
+def test_a_style_imports_no_other_style() -> None:
+    def other_styles(path: Path) -> set[str]:
+        return {other for other in inside(path) if room(other) in STYLES - {room(dotted(path))}}
+
+    assert found(other_styles, [path for path in INNER if room(dotted(path)) in STYLES]) == {}
+
+
+def test_only_the_test_kit_imports_the_test_kit() -> None:
+    assert found(lambda path: {other for other in inside(path) if room(other) == "testing"}, outside("testing")) == {}
+
+
+def test_nothing_inside_imports_the_root() -> None:
+    assert found(lambda path: imported(path) & {NAME}, INNER) == {}
 
 
 def offered() -> set[str]:
@@ -112,38 +135,46 @@ def offered() -> set[str]:
     return {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 
-@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) != "execution"], ids=dotted)
-def test_other_rooms_import_of_the_engine_only_what_its_front_door_offers(path: Path) -> None:
-    door = f"{NAME}.execution"
-    of_engine = {name for name in imported(path) if name == door or name.startswith(f"{door}.")}
-    assert of_engine <= {door, *(f"{door}.{name}" for name in offered())}
+DOOR = f"{NAME}.execution"
+
+
+def test_other_rooms_import_of_the_engine_only_what_its_front_door_offers() -> None:
+    at_the_door = {DOOR, *(f"{DOOR}.{name}" for name in offered())}
+
+    def behind_the_door(path: Path) -> set[str]:
+        return {name for name in imported(path) if name.startswith(f"{DOOR}.")} - at_the_door
+
+    assert found(behind_the_door, outside("execution")) == {}
 
 
 def test_the_front_door_offers_only_what_other_rooms_use() -> None:
-    door = f"{NAME}.execution"
-    used = {name for path in INNER if room(dotted(path)) != "execution" for name in imported(path)}
-    assert {f"{door}.{name}" for name in offered()} <= used
+    used = {name for path in outside("execution") for name in imported(path)}
+    assert {f"{DOOR}.{name}" for name in offered()} <= used
     assert len(offered()) <= N_OFFERED
 
 
-@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) in STYLES], ids=dotted)
-def test_a_style_knows_no_session(path: Path) -> None:
-    assert f"{NAME}.execution.Session" not in imported(path)
-    reads = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
-    assert not {read for read in reads if read.endswith((".session", "._session"))} - {"boto3.session"}
+def test_a_style_knows_no_session() -> None:
+    def sessions(path: Path) -> set[str]:
+        of_session = (n for n in nodes(path) if isinstance(n, ast.Attribute) and n.attr in {"session", "_session"})
+        reads = {ast.unparse(node) for node in of_session} - {"boto3.session"}
+        return reads | (imported(path) & {f"{DOOR}.Session"})
+
+    assert found(sessions, [path for path in INNER if room(dotted(path)) in STYLES]) == {}
 
 
-@pytest.mark.parametrize("path", INNER, ids=dotted)
-def test_only_a_session_writes_its_attributes(path: Path) -> None:
-    written = {
-        ast.unparse(target.value)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        for target in (target.elts if isinstance(target, ast.Tuple) else [target])
-        if isinstance(target, ast.Attribute)
-    }
-    assert not {owner for owner in written if owner.rpartition(".")[2] in {"session", "_session", "begun", "parent"}}
+def test_only_a_session_writes_its_attributes() -> None:
+    def written(path: Path) -> set[str]:
+        owners = {
+            ast.unparse(target.value)
+            for node in nodes(path)
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            for target in (target.elts if isinstance(target, ast.Tuple) else [target])
+            if isinstance(target, ast.Attribute)
+        }
+        return {owner for owner in owners if owner.rpartition(".")[2] in {"session", "_session", "begun", "parent"}}
+
+    assert found(written, INNER) == {}
 
 
 def test_no_circle_of_modules() -> None:
@@ -181,15 +212,18 @@ def test_the_search_for_circles_finds_one() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
-@pytest.mark.parametrize("path", INNER, ids=dotted)
-def test_only_the_seams_know_time_randomness_and_threads(path: Path) -> None:
-    if dotted(path) not in SEAMS:
-        assert not {name.partition(".")[0] for name in imported(path)} & SEAMED
+def imported_packages(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
 
 
-@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) in PURE], ids=dotted)
-def test_the_core_is_pure(path: Path) -> None:
-    assert not {name.partition(".")[0] for name in imported(path)} & IMPURE
+def test_only_the_seams_know_time_randomness_and_threads() -> None:
+    others = [path for path in INNER if dotted(path) not in SEAMS]
+    assert found(lambda path: imported_packages(path) & SEAMED, others) == {}
+
+
+def test_the_core_is_pure() -> None:
+    pure = [path for path in INNER if room(dotted(path)) in PURE]
+    assert found(lambda path: imported_packages(path) & IMPURE, pure) == {}
 
 
 def test_no_room_has_the_name_of_a_public_name() -> None:
@@ -213,17 +247,20 @@ def test_the_root_stub_only_imports() -> None:
     assert all(match is not None and match[2] == match[3] for match in parsed)
 
 
-@pytest.mark.parametrize("path", [*modules(), *sorted((ROOT / "tests").rglob("*.py"))], ids=str)
-def test_no_file_is_too_long(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= CODE_LIMIT
+def test_no_file_has_too_many_lines() -> None:
+    n_lines = {str(path): len(path.read_text().splitlines()) for path in [*modules(), *(ROOT / "tests").rglob("*.py")]}
+    assert {path: n for path, n in n_lines.items() if n > CODE_LIMIT} == {}
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_no_function_is_too_long(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            n_lines = span(node) - (span(node.body[0]) if ast.get_docstring(node) is not None else 0)
-            assert n_lines <= FUNCTION_LIMIT, f"{dotted(path)}.{node.name} has {n_lines} lines"
+def test_no_function_has_too_many_lines() -> None:
+    def too_long(path: Path) -> Iterator[str]:
+        for node in nodes(path):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                n_lines = span(node) - (span(node.body[0]) if ast.get_docstring(node) is not None else 0)
+                if n_lines > FUNCTION_LIMIT:
+                    yield f"{node.name} has {n_lines} lines"
+
+    assert found(too_long, modules()) == {}
 
 
 def span(node: ast.stmt) -> int:
@@ -231,21 +268,26 @@ def span(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_a_text_alone_documents_what_stands_before_it(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        body = getattr(node, "body", None)
-        for before, text in pairwise(body) if isinstance(body, list) else ():
-            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                is_stray = isinstance(text.value.value, str) and not isinstance(before, ast.Assign | ast.AnnAssign)
-                assert not is_stray, f"{dotted(path)}, line {text.lineno}: a text that documents nothing"
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def test_a_text_alone_documents_what_stands_before_it() -> None:
+    def stray(path: Path) -> Iterator[str]:
+        for node in nodes(path):
+            body = getattr(node, "body", None)
+            for before, text in pairwise(body) if isinstance(body, list) else ():
+                if is_text(text) and not isinstance(before, ast.Assign | ast.AnnAssign):
+                    yield f"line {text.lineno}: a text that documents nothing"
+
+    assert found(stray, modules()) == {}
 
 
 def code_lines(path: Path) -> int:
     """Count the lines that are neither blank, comment nor docstring."""
     skipped: set[int] = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+    for node in nodes(path):
+        if isinstance(node, ast.Expr) and is_text(node):
             skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = enumerate(path.read_text().splitlines(), 1)
     return sum(bool(line.strip()) and not line.lstrip().startswith("#") and n not in skipped for n, line in lines)
@@ -255,7 +297,7 @@ SERVER_LINES = 642
 """What a journal on a server adds to the engine."""
 
 
-def test_the_engine_stays_small() -> None:
+def test_the_engine_stays_within_its_lines() -> None:
     engine = [path for path in INNER if room(dotted(path)) in {"core", "values", "journal", "execution"}]
     assert sum(map(code_lines, engine)) <= ENGINE_LINES + SERVER_LINES
 
