@@ -1,4 +1,4 @@
-"""Measure against the floor: ``python -m benchmarks.run [--long] [--peers] [--write README.md]``.
+"""Measure against the floor: ``python -m benchmarks.run [--long] [--peers] [--write README.md docs/performance.md]``.
 
 Every workload runs in a process and a folder of its own, and measures its floor beside it: the same done with nothing
 but ``sqlite3``, or ``pyarrow``, or Python. The workloads and the other engines take turns, each so many times; figures
@@ -58,15 +58,15 @@ def chosen(workloads: Sequence[Workload], only: str | None) -> list[Workload]:
 
 
 def written(page: str, place: str, text: str) -> str:
-    """Return the page with the text between the two comments that name the place.
+    """Return the page with the text between the two comments that name the place, if it has that place.
 
     Raises:
-        ValueError: the page has no such place.
+        ValueError: the page has the place twice.
     """
     begin, end = f"<!-- measured: {place} -->", f"<!-- end of measured: {place} -->"
     pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     changed, n_places = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", page)
-    if n_places != 1:
+    if n_places > 1:
         raise ValueError(f"the page has {n_places} places between {begin} and {end}, not one")
     return changed
 
@@ -78,22 +78,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help="also 100,000 steps and 1e6 events: some minutes more")
     parser.add_argument("--only", metavar="TEXT", help="only workloads with this text in their name or module")
     parser.add_argument("--peers", action="store_true", help="also other engines, those that are installed here")
-    parser.add_argument("--write", metavar="PAGE", type=Path, help="put the tables into this page")
+    parser.add_argument("--write", metavar="PAGE", type=Path, nargs="+", default=(), help="put them into these pages")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on which disk to measure")
     return parser.parse_args()
 
 
-def publish(place: str, text: str, page: Path | None) -> None:
-    """Print the text, and write it into its place in the page."""
+def publish(place: str, text: str, pages: Sequence[Path]) -> None:
+    """Print the text, and write it into its place in the pages that have one."""
     print(text, flush=True)
-    if page is not None:
+    for page in pages:
         page.write_text(written(page.read_text(), place, text))
 
 
 def main() -> None:
     """Measure, and print or write the tables."""
     given = arguments()
-    if given.write is not None and given.only is not None:
+    if given.write and given.only is not None:
         sys.exit("what --only leaves out would vanish from the page; leave out --only or --write")
     if given.peers and given.only is not None:
         sys.exit("other engines are shown beside the figures of this package; leave out --only or --peers")

@@ -1,4 +1,4 @@
-"""What the site has besides the pages of this folder: sections of the README, and the pages that lie beside it."""
+"""What the site has besides the pages of this folder: the pages that lie beside the README."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 BESIDE = ("SECURITY.md", "CHANGELOG.md")
-SECTION = re.compile(r"^\[([^\]]+)\]\(\.\./README\.md#[\w-]+\)$", re.MULTILINE)
-"""A line that is nothing but a link to a section of the README; the site has the section in its place."""
-
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./(?!(?:SECURITY|CHANGELOG)\.md)|notebooks/)[^)]*\)")
 """A link to what the site does not have, such as a notebook; its text stays."""
 
@@ -39,18 +36,5 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the sections in, and let links lead to where the pages are on the site."""
-    whole = SECTION.sub(lambda found: section(found[1]), markdown)
-    return OUTSIDE.sub(r"\1", whole).replace("](docs/", "](").replace("](../", "](")
-
-
-def section(title: str) -> str:
-    """Return a section of the README without its heading.
-
-    Raises:
-        ValueError: it has none of that title.
-    """
-    _, found, rest = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")
-    if not found:
-        raise ValueError(f"the README has no section {title!r}")
-    return rest.partition("\n## ")[0]
+    """Let links lead to where the pages are on the site."""
+    return OUTSIDE.sub(r"\1", markdown).replace("](docs/", "](").replace("](../", "](")

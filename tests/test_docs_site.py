@@ -52,7 +52,7 @@ def test_the_site_has_every_page_and_public_name_and_fetches_nothing(tmp_path: P
     public = re.findall(r" as (\w+)$", (ROOT / "ironflow_nb" / "__init__.pyi").read_text(), re.MULTILINE)
     shown = headings(tmp_path / "api.html").ids
     assert [name for name in public if not any(each.split(".")[-1] == name for each in shown)] == []
-    guarantees = (tmp_path / "guarantees.html").read_text()  # they are a section of the README
+    guarantees = (tmp_path / "guarantees.html").read_text()
     assert "An acknowledged result is kept." in guarantees
     assert 'href="SECURITY.html"' in guarantees
     for page in tmp_path.glob("*.html"):
