@@ -63,8 +63,9 @@ alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, two at a 
 again: $(VENV)/.test  ## the tests that failed last, one after the other
 	$(BIN)/pytest -n 1 $(BOUNDED) --last-failed --last-failed-no-failures none
 
-proof: $(VENV)/.test  ## the long crash and interrupt runs
+proof: $(VENV)/.test  ## the long crash and interrupt runs, and thousands of requests of Schemathesis
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -n auto --dist worksteal -m crash
+	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest tests/server/test_openapi.py
 
 bench: $(VENV)/.test  ## measure against raw sqlite3 in the same run
 	$(BIN)/python -m benchmarks.run

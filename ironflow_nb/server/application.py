@@ -21,7 +21,7 @@ from ironflow_nb.server.access_guard import LOCAL, AccessGuard
 from ironflow_nb.server.card_feed import CardFeed
 from ironflow_nb.server.decider_routes import DECIDER_ROUTES
 from ironflow_nb.server.event_feed import EventFeed
-from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, refused
+from ironflow_nb.server.http_calls import HttpCall, HttpRoute, Reply, is_needed, refused
 from ironflow_nb.server.journal_routes import JOURNAL_ROUTES
 from ironflow_nb.server.known_moments import KnownMoments
 from ironflow_nb.server.openapi_document import openapi_document
@@ -196,17 +196,22 @@ class _Service:
             return refused(413, "body_too_large", f"a body may have {most_bytes} bytes")
         if route.is_raw:
             return content
-        if route.body is None or (not content and _is_optional(route.body)):
+        if route.body is None or (not content and not is_needed(route.body)):
             return None
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             return refused(415, "no_json", f"a body is JSON: Content-Type: application/json, not {kind[:100]!r}")
         try:
-            return msgspec.json.decode(content, type=route.body)
+            body = msgspec.json.decode(content, type=route.body)
         except msgspec.ValidationError as error:
             return refused(422, "body_invalid", _advised(error, route.body))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             return refused(400, "no_json", f"the body is no JSON: {error}")
+        given = [name for name in route.body.one_of if getattr(body, name) is not msgspec.UNSET]
+        if route.body.one_of and len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            return refused(422, "body_invalid", f"give one of {', '.join(route.body.one_of)}; it has {found}")
+        return body
 
 
 async def _acted(route: HttpRoute, call: HttpCall) -> Reply:
@@ -218,6 +223,9 @@ async def _acted(route: HttpRoute, call: HttpCall) -> Reply:
 
 async def _content(request: Request, most_bytes: int) -> bytes | None:
     """Return the body; None if it is too large, of which no more is read than is allowed."""
+    told_size = request.headers.get("content-length", "")
+    if told_size.isdecimal() and int(told_size) > most_bytes:
+        return None
     content = bytearray()
     async for piece in request.stream():
         content += piece
@@ -227,23 +235,25 @@ async def _content(request: Request, most_bytes: int) -> bytes | None:
 
 
 def _query(route: HttpRoute, request: Request) -> Any:
-    given = dict(request.query_params)
     if route.query is None:
         return None
+    given = request.query_params.multi_items()
+    names = [name for name, _ in given]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        return refused(422, "query_invalid", f"each parameter is given once, and not {min(repeated)[:40]!r}")
     try:
-        return msgspec.convert(given, route.query, strict=False)
+        found = msgspec.convert(dict(given), route.query, strict=False)
     except msgspec.ValidationError as error:
         return refused(422, "query_invalid", _advised(error, route.query))
+    if absent := [name for name in names if getattr(found, name) is None]:  # msgspec takes the text null for that
+        return refused(422, "query_invalid", f"{absent[0]} is null; leave it out")
+    return found
 
 
 def _advised(error: Exception, kind: type[msgspec.Struct]) -> str:
     fields = msgspec.structs.fields(kind)
     listed = ", ".join(each.name if each.required else f"{each.name}?" for each in fields)
     return f"{error}; it may have {listed}"
-
-
-def _is_optional(body: type[msgspec.Struct]) -> bool:
-    return not any(each.required for each in msgspec.structs.fields(body))
 
 
 def _fits(pattern: str, path: str) -> bool:

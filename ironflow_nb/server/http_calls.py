@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -57,6 +57,18 @@ def everything(_call: HttpCall) -> str:
     return EVERYTHING
 
 
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a body or a query may have, and nothing else."""
+
+    one_of: ClassVar[tuple[str, ...]] = ()
+    """Fields of which exactly one is given; the default of each is `UNSET`."""
+
+
+def is_needed(body: type[Strict]) -> bool:
+    """Return True if a request without that body has said nothing."""
+    return bool(body.one_of) or any(each.required for each in msgspec.structs.fields(body))
+
+
 class HttpRoute(NamedTuple):
     """A route, what a key has to allow for it, what it does in words, and what does the same in Python."""
 
@@ -67,20 +79,18 @@ class HttpRoute(NamedTuple):
     """A plain function runs on a thread, an async one on the loop."""
     summary: str
     twin: str
-    query: type[msgspec.Struct] | None = None
-    body: type[msgspec.Struct] | None = None
+    query: type[Strict] | None = None
+    body: type[Strict] | None = None
     is_raw: bool = False
     """Whether it gets the bytes of its body as they came, of any type."""
     media_type: str = JSON
     """The type of the body, where it is raw, and of the answer, unless it is a refusal."""
+    other_types: tuple[str, ...] = ()
+    """Other types that the answer may have."""
     most_bytes: int | None = None
     """The size of its largest body, if that is not the usual one."""
     resource: Callable[[HttpCall], str] | None = everything
     """Returns the id of what the action is done to; None if the route asks `HttpCall.may` for each row itself."""
-
-
-class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a body or a query may have, and nothing else."""
 
 
 def refused(status: int, code: str, message: str, **more: Any) -> Reply:

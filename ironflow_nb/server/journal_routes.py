@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from ironflow_nb._version import __version__
 from ironflow_nb.access.permissions import Permission
@@ -36,16 +36,17 @@ class AnswerBody(Strict, frozen=True):
     `step` names one question of several.
     """
 
+    one_of = ("value", "line", "rows")
     value: Any | UnsetType = UNSET
-    line: str | None = None
-    rows: list[dict[str, Any]] | None = None
+    line: str | UnsetType = UNSET
+    rows: list[dict[str, Any]] | UnsetType = UNSET
     step: str | None = None
 
 
 class EventBody(Strict, frozen=True):
     """Something that happened, for the flows that it starts; the same key is the same event."""
 
-    name: str
+    name: Annotated[str, Meta(min_length=1)]
     data: Any = None
     key: str | None = None
 
@@ -69,13 +70,9 @@ def answer_run(call: HttpCall) -> Reply:
     """Answer a question of a run."""
     asked: AnswerBody = call.body
     run = find_run(call)
-    if [asked.line, asked.rows].count(None) + (asked.value is UNSET) != 2:
-        return refused(
-            422, "body_invalid", "give the answer as value, as the line that was typed, or as rows of a table"
-        )
-    if asked.rows is not None:
+    if asked.rows is not UNSET:
         give_answer(call.engine, run.id, {"rows": asked.rows, "step": asked.step})
-    elif asked.line is not None:
+    elif asked.line is not UNSET:
         give_answer(call.engine, run.id, {"line": asked.line, "step": asked.step})
     else:
         run.answer(asked.value, asked.step)

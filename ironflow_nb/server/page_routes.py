@@ -38,7 +38,8 @@ from ironflow_nb.server.server_sent_events import MEDIA_TYPE
 _ROOT: Final = Path(__file__).parent
 _FOLDERS: Final = (_ROOT / "static", _ROOT.parent / "notebook" / "static")
 _SCRIPT_TYPE: Final = "text/javascript"
-_TYPES: Final = {".js": _SCRIPT_TYPE, ".css": "text/css"}
+_STYLE_TYPE: Final = "text/css"
+_TYPES: Final = {".js": _SCRIPT_TYPE, ".css": _STYLE_TYPE}
 _PAGE: Final = "page.html"
 _PAGE_TYPE: Final = "text/html; charset=utf-8"
 _POLICY: Final = "; ".join([
@@ -202,11 +203,11 @@ PAGE_ROUTES: Final = (
     HttpRoute("GET", "/", Permission.OPEN, show_page, "the web page", "iron.dashboard()", media_type=_PAGE_TYPE),
     HttpRoute(
         "GET", "/page/{name}", Permission.OPEN, show_file, "its scripts and styles", "iron.dashboard()",
-        media_type=_SCRIPT_TYPE,
+        media_type=_SCRIPT_TYPE, other_types=(_STYLE_TYPE,),
     ),
     HttpRoute(
         "GET", "/follow", Permission.RUN_READ, follow, "the cards of runs: as they are, or a stream of what changes",
-        "run", FollowQuery, resource=None,
+        "run", FollowQuery, resource=None, other_types=(MEDIA_TYPE,),
     ),
     HttpRoute(
         "GET", "/runs/{run_id}/nodes/{node}", Permission.RUN_READ, show_node, "the steps of a node of its picture",

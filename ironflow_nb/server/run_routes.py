@@ -42,9 +42,9 @@ Limit = Annotated[int, Meta(ge=1, le=1000)]
 class StartBody(Strict, frozen=True):
     """A run to begin: the flow or graph, its arguments by name; a key makes it one run, however often it is asked."""
 
-    flow: str
+    flow: Annotated[str, Meta(min_length=1)]
     input: dict[str, Any] = msgspec.field(default_factory=dict)
-    key: str | None = None
+    key: Annotated[str, Meta(min_length=1)] | None = None
     wait: bool = False
     timeout_s: Annotated[float, Meta(ge=0, le=MOST_WAIT_S)] = 30.0
 
@@ -56,7 +56,7 @@ class RunsQuery(Strict, frozen=True):
     status: str | None = None
     since: str | None = None
     limit: Limit = 50
-    after: str | None = None
+    after: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class RunQuery(Strict, frozen=True):
@@ -96,10 +96,11 @@ class ForkBody(Strict, frozen=True):
 class InjectBody(Strict, frozen=True):
     """A result by hand for a step: a value, or the line that was typed, JSON or a literal of Python."""
 
+    one_of = ("value", "line")
     step: str
     reason: str
     value: Any | UnsetType = UNSET
-    line: str | None = None
+    line: str | UnsetType = UNSET
 
 
 class SignalBody(Strict, frozen=True):
@@ -359,10 +360,8 @@ def _defined_run(call: HttpCall) -> Run[Any]:
 def inject_result(call: HttpCall) -> Reply:
     """Give a step a result by hand."""
     asked: InjectBody = call.body
-    if (asked.line is None) is (asked.value is UNSET):
-        return refused(422, "body_invalid", "give the result as value, or as the line that was typed")
     run = find_run(call)
-    if asked.line is None:
+    if asked.line is UNSET:
         run.inject(asked.step, asked.value, reason=asked.reason)
         told = ""
     else:
@@ -403,7 +402,7 @@ RUN_ROUTES: Final = (
     ),
     HttpRoute(
         "GET", "/runs/{run_id}/events", Permission.RUN_READ, show_events, "its events: pages, or a stream",
-        "run.events()", EventsQuery, resource=run_resource,
+        "run.events()", EventsQuery, resource=run_resource, other_types=(MEDIA_TYPE,),
     ),
     HttpRoute(
         "POST", "/runs/{run_id}/cancel", Permission.RUN_STEER, _steer(Run.cancel), "cancel it before its next step",

@@ -9,12 +9,12 @@ from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_N_THREADS: Final = 40
+N_THREADS: Final = 40
 
 
 def use_threads() -> None:
     """Give the loop its threads, before the first request; it ends them itself."""
-    executor = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="ironflow-request")
+    executor = ThreadPoolExecutor(N_THREADS, thread_name_prefix="ironflow-request")
     asyncio.get_running_loop().set_default_executor(executor)
 
 

@@ -22,6 +22,7 @@ pytest.importorskip("uvicorn")
 from ironflow_nb.remote.run_offers import RunOffers
 from ironflow_nb.server.access_guard import AccessGuard
 from ironflow_nb.server.http_server import HttpServer, allow_many_connections
+from ironflow_nb.server.server_threads import N_THREADS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has another limit of connections")
 
@@ -76,6 +77,28 @@ def test_clients_that_send_nothing_disturb_nobody(served: Service) -> None:
             connection.sendall(PART_OF_A_HEAD[: n % len(PART_OF_A_HEAD)])
         found = served.start("squares", input={"n": 2}, wait=True, status=200)
         assert found["result"] == [0, 1]
+
+
+def test_clients_that_go_away_while_they_wait_keep_no_thread_and_end_no_run(service: Service) -> None:
+    service.begin()
+    place = ("127.0.0.1", service.client.base_url.port or 0)
+    body = b'{"flow": "waits", "wait": true, "timeout_s": 600}'
+    head = f"POST /runs HTTP/1.1\r\nHost: {place[0]}:{place[1]}\r\nContent-Type: application/json\r\n"
+    with ExitStack() as clients:
+        for _ in range(N_THREADS + 5):
+            connection = clients.enter_context(socket.create_connection(place))
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: len(listed(service)) == N_THREADS + 5)
+    assert service.start("squares", input={"n": 2}, wait=True, status=200)["result"] == [0, 1]
+    for run_id in listed(service):
+        service.client.post(f"/runs/{run_id}/signals/go").raise_for_status()
+    until(lambda: set(listed(service, "status")) == {"completed"})
+    assert service.end() == 0
+
+
+def listed(service: Service, column: str = "run_id") -> list[str]:
+    found = service.client.get("/runs", params={"flow": "waits", "limit": 100}).json()["runs"]
+    return [each[column] for each in found]
 
 
 def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
