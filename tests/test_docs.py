@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,32 +16,62 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorte
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
-RUN_CELLS = """
+# For each folder that is named, a process of its own runs the cells there. What all pages import is imported once.
+SHELLS = """
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pandas
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+import ironflow_nb.flows.flow
+import ironflow_nb.graphs.graph
+import ironflow_nb.handles.run
+import ironflow_nb.history.frames
+
+for folder in map(str.strip, sys.stdin):
+    if not (child := os.fork()):
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+
+os.chdir(folder)
+os.environ["IPYTHONDIR"] = str(Path("ipython").absolute())
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+printed = os.open("printed", os.O_WRONLY | os.O_CREAT)
+os.dup2(printed, 1)
+os.dup2(printed, 2)
 shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
-for cell in Path(sys.argv[1]).read_text().split("\\0"):
+for cell in Path("cells").read_text().split("\\0"):
     result = shell.run_cell(cell, store_history=True)
     result.raise_error()
 """
 
 
+@pytest.fixture(scope="module")
+def shells() -> Iterator[subprocess.Popen[str]]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHELLS], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.communicate(timeout=60)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_of_a_page_runs_as_cells(page: Path, tmp_path: Path) -> None:
+def test_the_code_of_a_page_runs_as_cells(page: Path, tmp_path: Path, shells: subprocess.Popen[str]) -> None:
     cells = CODE.findall(page.read_text())
     if not cells:
         pytest.skip("no Python on this page")
     (tmp_path / "cells").write_text("\0".join(cells))
-    environment = os.environ | {"IPYTHONDIR": str(tmp_path / "ipython")}
-    environment.pop("PYTEST_CURRENT_TEST", None)
-    found = subprocess.run(
-        [sys.executable, "-c", RUN_CELLS, "cells"], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert shells.stdin is not None
+    assert shells.stdout is not None
+    print(tmp_path, file=shells.stdin, flush=True)
+    assert shells.stdout.readline().strip() == "0", (tmp_path / "printed").read_text()
     assert (tmp_path / ".ironflow" / "journal.db").exists()
 
 
