@@ -13,7 +13,7 @@ BOUNDED := -p no:nbval --dist worksteal -o faulthandler_timeout=400 -o faulthand
 # Kernels and browsers wait for each other and for moments; beside other tests on a loaded machine they would miss them.
 ALONE := -n 2 tests/browser tests/kernel tests/test_notebooks.py
 BESIDE := -n auto $(BOUNDED) $(addprefix --ignore=,$(filter tests/%,$(ALONE)))
-# Of a function with many cases the fast loop runs some; another SEED chooses others.
+# Of a function with many cases the fast loop runs few; another SEED chooses others.
 FAST := -q $(BESIDE) -m 'not (crash or slow)' --sample $(SAMPLE)
 
 # Some machines have Python keep no compiled code: each of the many processes of the tests would compile all of it.
@@ -52,10 +52,10 @@ lint: $(VENV)/.test  ## lint, format and types
 fast: $(VENV)/.test  ## the unit tests alone, also for another Python: make fast PYTHON=python3.13 VENV=.venv-3.13
 	IRONFLOW_SEED=$(SEED) $(BIN)/pytest $(FAST)
 
-test: lint parallel alone  ## everything, with fixed samples of the long proofs
+test: lint parallel alone  ## everything, with samples of the long proofs; another SEED draws others
 
 parallel: $(VENV)/.test  ## the tests that run beside each other
-	$(BIN)/pytest $(BESIDE)
+	IRONFLOW_SEED=$(SEED) $(BIN)/pytest $(BESIDE)
 
 alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, two at a time
 	$(BIN)/pytest $(BOUNDED) $(ALONE)
@@ -63,9 +63,8 @@ alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, two at a 
 again: $(VENV)/.test  ## the tests that failed last, one after the other
 	$(BIN)/pytest -n 1 $(BOUNDED) --last-failed --last-failed-no-failures none
 
-proof: $(VENV)/.test  ## the long crash and interrupt runs, and thousands of requests of Schemathesis
-	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -n auto --dist worksteal -m crash
-	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest tests/server/test_openapi.py
+proof: $(VENV)/.test  ## the long crash and interrupt runs, many requests of Schemathesis, every case of every test: it takes hours
+	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest $(BESIDE) -o faulthandler_timeout=0
 
 bench: $(VENV)/.test  ## measure against raw sqlite3 in the same run
 	$(BIN)/python -m benchmarks.run

@@ -29,7 +29,7 @@ from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
-from tests.sample import sampled
+from tests.sample import sampled, without_repetitions
 
 IN_CI = bool(os.environ.get("CI"))
 FULL_PROOF = os.environ.get("IRONFLOW_PROOF") == "full"
@@ -56,7 +56,7 @@ def _parse_alone(*given: Any, **options: Any) -> Any:
 ast.parse = _parse_alone  # type: ignore[assignment]
 
 # How long one example takes says more about what else the machine does than about the code.
-settings.register_profile("ironflow", deadline=None)
+settings.register_profile("ironflow", deadline=None, max_examples=200 if FULL_PROOF else 30)
 settings.load_profile("ironflow")
 
 
@@ -69,12 +69,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)  # after the marks have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep some cases of each function: the same ones in all processes of the tests."""
+    kept = {item.nodeid for item in items}
+    if not FULL_PROOF:
+        marks = ((item, item.get_closest_marker("sampled")) for item in items)
+        limits = {item.nodeid.partition("[")[0]: int(mark.args[0]) for item, mark in marks if mark is not None}
+        on_memory = {item.nodeid for item in items if given(item).get("lab") == "memory"}
+        kept = without_repetitions(sampled(kept, limits, SEED), on_memory, SEED)
     most = config.getoption("sample")
-    if most is None:
-        return
-    kept = sampled((item.nodeid for item in items), most, SEED)
+    if most is not None:
+        kept = sampled(kept, most, SEED)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
+
+
+def given(item: pytest.Item) -> dict[str, Any]:
+    """Return the parameters of the case."""
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 def pytest_collection_finish() -> None:

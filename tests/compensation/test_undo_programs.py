@@ -23,7 +23,7 @@ from tests.contracts.histories import folded
 
 pytestmark = pytest.mark.crash
 
-N_SEEDS = 1000 if FULL_PROOF else 30
+N_SEEDS = 1000 if FULL_PROOF else 10
 Program = tuple[tuple[str, Any], ...]
 UNDONE: list[int] = []
 ACTED: list[int] = []

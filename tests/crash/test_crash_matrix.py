@@ -21,6 +21,7 @@ def reset() -> None:
     control_flows.REPLIES.clear()
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize("name", FLOWS)
 def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) -> None:
@@ -43,6 +44,7 @@ def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) 
             assert of_moment["n_kept"].is_monotonic_increasing
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_journal_in_memory_is_as_good(name: str) -> None:
     journals: list[MemoryJournal] = []

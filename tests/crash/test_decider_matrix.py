@@ -134,6 +134,7 @@ def places(kind: str, folder: Path) -> Iterator[Journal]:
         yield MemoryJournal() if kind == "memory" else SqliteJournal(folder / str(number) / "journal.db")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("kind", "durability"), [("sqlite", "power"), ("sqlite", "process"), ("memory", "process")])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_nothing_is_lost_or_half_there_wherever_a_process_dies(

@@ -124,6 +124,7 @@ def died_and_gone_on(journal: Journal, commit: int, moment: str) -> bool:
     return dying.is_dead
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 def test_an_edit_is_there_as_a_whole_or_not_at_all_and_the_run_goes_on(kind: str, moment: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ironflow_nb.errors import InputInvalid, IronflowError
 from ironflow_nb.graphs.graph import Graph
+from tests.conftest import FULL_PROOF
 
 NAMES = ("a", "b", "c", "d")
 expressions = st.sampled_from([
@@ -61,7 +62,7 @@ def blocks(draw: st.DrawFn, names: tuple[str, ...] = NAMES, depth: int = 0) -> l
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=500 if FULL_PROOF else 60)
 @given(blocks(), st.none() | values)
 def test_a_graph_that_is_accepted_ends_or_fails_in_words(nodes: list[dict[str, Any]], output: Any) -> None:
     top = {} if output is None else {"output": output}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
 from ironflow_nb.graphs.graph import Graph
+from tests.conftest import FULL_PROOF
 
 any_character = st.characters(exclude_categories=["Cs"])
 yaml_like = st.text("ab1 \n\t:-#'\"|>&*!%@`?[]{},~<=.\\\r\x85\u2028\ufeff\x00\x7f", max_size=40)
@@ -29,7 +30,7 @@ values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=400)
+@settings(max_examples=400 if FULL_PROOF else 60)
 @given(values)
 def test_what_is_written_is_read_as_what_it_was(data: Any) -> None:
     found = read_yaml(write_yaml(data)).data
@@ -44,7 +45,7 @@ def test_every_unusual_text_stays_a_text_wherever_it_is(text: str) -> None:
     assert Graph.from_yaml(graph.to_yaml()).data == data
 
 
-@settings(max_examples=400)
+@settings(max_examples=400 if FULL_PROOF else 60)
 @given(st.text(any_character, max_size=60) | yaml_like)
 @example("a: &a [*a]\n")
 @example("? ? ? a\n")
@@ -79,7 +80,7 @@ some_keys = st.dictionaries(keys, graph_like, max_size=5)
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=600 if FULL_PROOF else 60)
 @given(
     st.lists(st.dictionaries(keys, graph_like, max_size=5), max_size=3), st.dictionaries(keys, graph_like, max_size=3)
 )

@@ -130,6 +130,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "darjeeling")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
 def test_nothing_finished_is_lost_or_done_again(make: Callable[[], Graph], durability: str) -> None:
@@ -149,6 +150,7 @@ def test_nothing_finished_is_lost_or_done_again(make: Callable[[], Graph], durab
     assert found["n_kept"].max() >= found["n_completed"].max() - 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
 def test_the_journal_in_memory_is_as_good(make: Callable[[], Graph]) -> None:
     found = crash_everywhere(make(), {}, journal=MemoryJournal, before_each=OUTSIDE.tried.clear)

@@ -21,6 +21,7 @@ from ironflow_nb.graphs.compiler.graph_source import read_yaml
 from ironflow_nb.graphs.compiler.json_schema import CONTROL, graph_schema
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from tests.conftest import FULL_PROOF
 from tests.graphs.mistakes import fetching, said
 from tests.graphs.random_graphs import Graphs
 from tests.graphs.test_any_text import graph_like, keys
@@ -107,7 +108,7 @@ needed_keys = st.sampled_from([{}, {"cases": {"a": []}}, {"do": []}])
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=300 if FULL_PROOF else 60)
 @given(all_kinds, some_keys, graph_like, needed_keys)
 def test_whatever_compiles_fits(kind: str, more: dict[str, Any], value: Any, needed: dict[str, Any]) -> None:
     graph = Graph.from_dict({"graph": "g", "allow": True, "nodes": [{"id": "n", **more, kind: value, **needed}]})

@@ -38,7 +38,7 @@ from tests.simulation.world import MEASURING, WORLD, World
 # A process that dies while it makes calls never awaits them.
 pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")]
 
-N_SEEDS = {False: 10_000, True: 4_000} if FULL_PROOF else {False: 400, True: 400}
+N_SEEDS = {False: 10_000, True: 4_000} if FULL_PROOF else {False: 120, True: 120}
 """Of def flows, and of async ones."""
 N_DEATHS = 4
 UNDONE = {"undone", "undone_async"}

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.core.schedule_rules import CatchUp, ScheduleRule, due_instants, instant_of, schedule_rule, zone
+from tests.conftest import FULL_PROOF
 
 US = 1_000_000
 HOUR = 3600 * US
@@ -102,7 +103,7 @@ JUMPS = st.lists(st.integers(-5 * 60, 60 * 60).map(lambda minutes: minutes * 60 
 @given(
     rule=RULES, catch_up=st.sampled_from(CatchUp), grace_s=st.none() | st.sampled_from([0.0, 60.0, 7200.0]), jumps=JUMPS
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 if FULL_PROOF else 40)
 def test_whatever_the_clock_does_each_instant_is_fired_once_or_missed(
     rule: ScheduleRule, catch_up: CatchUp, grace_s: float | None, jumps: list[int]
 ) -> None:

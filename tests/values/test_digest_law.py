@@ -23,11 +23,13 @@ ROOT = Path(__file__).parents[2]
 EACH = pytest.mark.parametrize("make", CATALOGUE.values(), ids=CATALOGUE.keys())
 
 
+@pytest.mark.sampled(60)
 @EACH
 def test_what_is_made_alike_digests_alike(make: Callable[[], Any]) -> None:
     assert new_values().digester.digest(make()) == new_values().digester.digest(make())
 
 
+@pytest.mark.sampled(60)
 @EACH
 def test_nothing_in_the_catalogue_is_opaque(make: Callable[[], Any]) -> None:
     assert new_values().digester.digest(make()).opaque == ()

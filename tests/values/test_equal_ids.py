@@ -49,6 +49,7 @@ LONG: dict[str, Callable[[], Any]] = {
 EVERY = {**NUMPY, **PANDAS, **LONG}
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("name", EVERY)
 def test_a_value_that_was_loaded_has_the_id_it_had(name: str) -> None:
     values = new_values()

@@ -29,6 +29,7 @@ MADE_BY_VALUE = {"dataclass made by a function", "dataclass made with another fi
 """Their classes come back as other classes of that name, because nothing else has it."""
 
 
+@pytest.mark.sampled(60)
 @EACH
 def test_every_value_of_the_catalogue_comes_back_in_another_process(name: str) -> None:
     value = CATALOGUE[name]()
@@ -39,6 +40,7 @@ def test_every_value_of_the_catalogue_comes_back_in_another_process(name: str) -
     assert same(back, value) or name in MADE_BY_VALUE or type(value).__name__ in {"function", "method"}
 
 
+@pytest.mark.sampled(60)
 @EACH
 def test_the_caller_gets_what_a_replay_will_see(name: str) -> None:
     values = new_values()
@@ -47,6 +49,7 @@ def test_the_caller_gets_what_a_replay_will_see(name: str) -> None:
     assert type(echo).__qualname__ == type(CATALOGUE[name]()).__qualname__
 
 
+@pytest.mark.sampled(60)
 @EACH
 def test_storing_does_not_change_the_digest_of_the_value_itself(name: str) -> None:
     values = new_values()
