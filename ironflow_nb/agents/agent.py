@@ -46,6 +46,7 @@ def agent(  # noqa: PLR0913 -- the options of an agent; keyword-only
     price: tuple[float, float] = (0.0, 0.0),
     memory: int = 0,
     spawn: int = 0,
+    concurrency: int = 8,
     base_url: str = BASE_URL,
     api_key_env: str | None = "OPENAI_API_KEY",
     options: Mapping[str, Any] | None = None,
@@ -70,6 +71,7 @@ def agent(  # noqa: PLR0913 -- the options of an agent; keyword-only
         price: what a million tokens cost, of prompts and of answers.
         memory: how many messages of a conversation are kept for the next call with that name.
         spawn: how many levels of children it may start by the tool ``spawn_agent``.
+        concurrency: how many of the calls that the model wants in one turn are made side by side, each on a thread.
         base_url: the server, which speaks as the API of OpenAI does.
         api_key_env: the environment variable with the key, which is read in each turn and never recorded; None for a
             server without one.
@@ -77,8 +79,11 @@ def agent(  # noqa: PLR0913 -- the options of an agent; keyword-only
         retries: how a turn is tried again that fails for a reason that may pass.
 
     Raises:
-        DefinitionError: two tools have one name, `approve` names none of them, or `max_cost` has no `price`.
+        DefinitionError: two tools have one name, `approve` names none of them, `max_cost` has no `price`, or
+            `concurrency` is below 1.
     """
+    if concurrency < 1:
+        raise DefinitionError(f"concurrency of {name} is a number of calls from 1 on, not {concurrency}")
     if max_cost is not None and not any(price):
         raise DefinitionError(f"{name} has a max_cost without a price: price=(0.25, 2.0) for a million tokens of each")
     settings = _settings(
@@ -86,7 +91,9 @@ def agent(  # noqa: PLR0913 -- the options of an agent; keyword-only
         instructions=instructions,
         tools=tools,
         approve=approve,
-        limits=Limits(max_turns=max_turns, max_tokens=max_tokens, max_cost=max_cost, price=price),
+        limits=Limits(
+            max_turns=max_turns, max_tokens=max_tokens, max_cost=max_cost, price=price, concurrency=concurrency
+        ),
         spawn=spawn,
         memory=memory,
         model=_Model(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from ironflow_nb.agents.tools import Tool
 from ironflow_nb.errors import AgentStopped
 from ironflow_nb.flows.approvals import approve as ask_person
+from ironflow_nb.flows.completions import gather
 from ironflow_nb.graphs.language.data import write_json
 
 Message: TypeAlias = dict[str, Any]
@@ -20,13 +22,14 @@ _TOKENS_OF_PRICE: Final = 1_000_000
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What all turns of one call may use together; None is no limit.
 
-    `price` is what a million tokens cost, of prompts and of answers.
+    `price` is what a million tokens cost, of prompts and of answers. `concurrency` calls are made side by side.
     """
 
     max_turns: int
     max_tokens: int | None
     max_cost: float | None
     price: tuple[float, float]
+    concurrency: int
 
     def cost(self, used: Mapping[str, int]) -> float:
         """Return what these tokens cost."""
@@ -86,9 +89,9 @@ def converse(agent: Settings, prompt: str, earlier: Sequence[Message]) -> dict[s
             ended = {"usage": used, "cost": agent.limits.cost(used), "n_turns": n_turns}
             return {"text": answer["text"], "messages": conversation, **ended}
         agent.limits.check(used, agent.name, n_turns)
-        for call in answer["tool_calls"]:
-            content = _answer(agent, call, used)
+        for call, (content, usage) in zip(answer["tool_calls"], _answers(agent, answer["tool_calls"]), strict=True):
             conversation.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+            _count(used, usage)
     n_most = agent.limits.max_turns
     raise AgentStopped(f"{agent.name} has no answer after {n_most} turns; raise max_turns and call again to go on")
 
@@ -105,23 +108,36 @@ def _count(used: dict[str, int], usage: Any) -> None:
             used[name] = used.get(name, 0) + n
 
 
-def _answer(agent: Settings, call: Mapping[str, Any], used: dict[str, int]) -> str:
-    """Return what the model is told of a call, and count what another agent has used for it."""
+_Answer: TypeAlias = tuple[str, Mapping[str, int]]
+"""What the model is told of a call, and the tokens that another agent has used for it."""
+
+
+def _answers(agent: Settings, calls: Sequence[Mapping[str, Any]]) -> Iterator[_Answer]:
+    """Yield the answers to the calls of one turn, in their order; those of a batch are made side by side."""
+    for start in range(0, len(calls), agent.limits.concurrency):
+        batch = calls[start : start + agent.limits.concurrency]
+        if len(batch) == 1:
+            yield _answer(agent, batch[0])
+        else:
+            yield from gather(*(partial(_answer, agent, call) for call in batch))
+
+
+def _answer(agent: Settings, call: Mapping[str, Any]) -> _Answer:
     tool = agent.tools.get(call["name"])
     if tool is None:
-        return f"error: there is no tool {call['name']}"
+        return f"error: there is no tool {call['name']}", {}
     refusal = tool.refusal(call["arguments"])
     if refusal is not None:
-        return f"error: {refusal}"
+        return f"error: {refusal}", {}
     if tool.name in agent.needs_person and not ask_person(
         f"{agent.name} wants to call {tool.name}", {"tool": tool.name, "arguments": call["arguments"]}
     ):
-        return "error: a person has refused this call; do not try it again"
-    result = tool.call(call["arguments"])
+        return "error: a person has refused this call; do not try it again", {}
+    result, usage = tool.call(call["arguments"]), {}
     if tool.is_agent and isinstance(result, Mapping):
-        _count(used, result["usage"])
-        result = result["text"]
-    return result if isinstance(result, str) else write_json(result, ensure_ascii=False, separators=None, default=str)
+        result, usage = result["text"], result["usage"]
+    is_text = isinstance(result, str)
+    return result if is_text else write_json(result, ensure_ascii=False, separators=None, default=str), usage
 
 
 def last_messages(messages: Sequence[Message], n_most: int) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,12 +104,45 @@ def test_a_model_without_tools_answers(model: Model) -> None:
     assert "tools" not in model.asked[0]
 
 
+def test_the_calls_of_one_turn_are_made_side_by_side_and_answered_in_their_order(model: Model) -> None:
+    together = threading.Barrier(3)
+
+    def look(shelf: int) -> str:
+        if shelf < 3:
+            together.wait(timeout=60)
+        CALLS.append(shelf)
+        return f"shelf {shelf}"
+
+    model.says = [[("look", {"shelf": shelf}) for shelf in range(4)], "Done."]
+    result = made(model, look, concurrency=3)("What is there?")
+    assert answers(result["messages"]) == ["shelf 0", "shelf 1", "shelf 2", "shelf 3"]
+    assert sorted(CALLS) == [0, 1, 2, 3]
+    assert CALLS[3] == 3  # of another batch
+
+
+def test_a_call_of_a_turn_that_failed_the_run_is_made_again_alone(model: Model) -> None:
+    def look(shelf: int) -> str:
+        CALLS.append(shelf)
+        if shelf == 1 and CALLS.count(1) == 1:
+            raise KeyboardInterrupt
+        return f"shelf {shelf}"
+
+    model.says = [[("look", {"shelf": shelf}) for shelf in range(3)], "Done."]
+    search = made(model, look)
+    with pytest.raises((RunInterrupted, KeyboardInterrupt)):
+        search("What is there?")
+    result = search.resume().result(timeout_s=60)
+    assert answers(result["messages"]) == ["shelf 0", "shelf 1", "shelf 2"]
+    assert sorted(CALLS) == [0, 1, 1, 2]
+    assert len(model.asked) == 2
+
+
 def test_tools_are_called_and_the_model_is_told_what_they_gave(model: Model) -> None:
     model.says = [[("price", {"name": "tea", "n": 2}), ("price", {"name": "cup"})], "14 euros."]
     result = made(model, price)("What do two teas and a cup cost?")
     assert result["text"] == "14 euros."
     assert answers(result["messages"]) == ['{"price": 6}', '{"price": 8}']
-    assert CALLS == [("tea", 2), ("cup", 1)]
+    assert sorted(CALLS) == [("cup", 1), ("tea", 2)]  # side by side
     described = model.asked[0]["tools"][0]["function"]
     assert (described["name"], described["description"]) == ("price", "What some of it costs.")
     assert described["parameters"]["properties"]["n"]["type"] == "integer"
@@ -155,22 +189,22 @@ def test_a_call_that_needs_a_person_waits_for_one(model: Model) -> None:
     model.says = [[("refund", {"order": 7}), ("refund", {"order": 8})], "Done."]
     shop = made(model, refund, approve=["refund"])
     run = shop.start("Refund 7 and 8.")
-    for answer in (True, False):
-        assert asked(answer) == "shop wants to call refund"
-        run.answer(answer)
+    for question in asked(2).to_dict("records"):  # both at once
+        assert question["question"] == "shop wants to call refund"
+        run.answer("7" in str(question["payload"]), step=question["step"])
     result = run.result(timeout_s=60)
     assert answers(result["messages"]) == ["refunded 7", "error: a person has refused this call; do not try it again"]
     assert CALLS == [7]
 
 
-def asked(is_first: bool) -> str:
-    """Wait until a person is asked about the call, and return the question."""
-    for _ in range(600):
+def asked(n_questions: int) -> Any:
+    """Wait until a person is asked so many questions, and return them."""
+    for _ in range(1200):
         found = iron.waiting()
-        if len(found) and str(7 if is_first else 8) in str(found.iloc[0].to_dict()):
-            return str(found["question"].iloc[0])
+        if len(found) == n_questions:
+            return found
         time.sleep(0.05)
-    raise AssertionError("nothing was asked")
+    raise AssertionError(f"not {n_questions} questions, but {len(found)}")
 
 
 def test_turns_and_tokens_are_bounded(model: Model) -> None:
