@@ -82,6 +82,7 @@ LATE: Final = HEAVY | {
 }
 LATE_OF_OURS: Final = {
     "ironflow_nb.core.schedule_rules": "few flows are scheduled",
+    "ironflow_nb.dynamodb.dynamo_journal": "it needs an extra",
     "ironflow_nb.deciders.instance_moments": "only a slider needs it",
     "ironflow_nb.deciders.state_diagram": "only a diagram needs it",
     "ironflow_nb.diagnosis.doctor_report": "only the doctor needs it, and it needs pandas",

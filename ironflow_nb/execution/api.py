@@ -31,7 +31,8 @@ def open(  # noqa: A001 -- read as iron.open
 
     The path becomes absolute now, and the file is created by the first write. Without a path it is that of
     ``IRONFLOW_DB``, else ``.ironflow/journal.db`` in the working directory; ``":memory:"`` is a journal that ends with
-    the engine. ``"postgresql://user@host/database"`` is one on a server, for many machines; see docs/postgresql.md.
+    the engine. ``"postgresql://user@host/database"`` and ``"dynamodb://prefix"`` are for many machines; see
+    docs/postgresql.md and docs/dynamodb.md.
 
     Args:
         path: of the journal file, or the URL of a database.
@@ -49,17 +50,12 @@ def open(  # noqa: A001 -- read as iron.open
         TypeError: `clock` is not a clock.
         ValueError: there is no such durability, a limit is not a whole number from 1, `park_s` is not a duration, or
             the URL can't be read.
-        ModuleNotFoundError: PostgreSQL needs psycopg: ``pip install 'ironflow-nb[postgres]'``.
+        ModuleNotFoundError: PostgreSQL needs psycopg, ``pip install 'ironflow-nb[postgres]'``, and DynamoDB boto3.
     """
     return make_engine(
-        path,
-        durability=durability,
-        read_only=read_only,
-        park_s=park_s,
-        clock=clock,
-        max_runs=max_runs,
+        path, durability=durability, read_only=read_only, park_s=park_s, clock=clock, max_runs=max_runs,
         max_steps=max_steps,
-    )
+    )  # fmt: skip
 
 
 def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str | None = None) -> Engine:
@@ -100,7 +96,7 @@ def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Pat
     source, target = engine.journal, Path(a_path(path)).expanduser().absolute()
     if source.location.startswith(SERVERS):
         raise JournalError(
-            f"the journal {source.location} is in PostgreSQL: copy it with pg_dump, or one run with run.export(path)"
+            f"the journal {source.location} is no file: use pg_dump, backups of tables in AWS, or run.export(path)"
         )
     if not isinstance(source, SqliteJournal) or not source.exists():
         what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"

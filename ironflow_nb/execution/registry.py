@@ -34,7 +34,7 @@ PATH_VARIABLE: Final = "IRONFLOW_DB"
 RUNS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_WORKFLOWS"
 STEPS_VARIABLE: Final = "IRONFLOW_MAX_CONCURRENT_TASKS"
 MEMORY: Final = ":memory:"
-SERVERS: Final = ("postgresql://", "postgres://")
+SERVERS: Final = ("postgresql://", "postgres://", "dynamodb://")
 """How the URL of a journal on a server begins."""
 DEFINITIONS: Final = "ironflow_nb.definitions"
 
@@ -252,9 +252,16 @@ def _journal(where: str, *, read_only: bool) -> Journal:
 
 
 def _on_server(url: str, *, read_only: bool) -> Journal:
+    is_dynamodb, clock = url.startswith(SERVERS[-1]), SystemClock()
     try:
+        if is_dynamodb:
+            from ironflow_nb.dynamodb.dynamo_journal import DynamoJournal
+
+            return DynamoJournal(url, clock, SystemThreads().wakeup().take, read_only=read_only)
         from ironflow_nb.journal.postgres_journal import PostgresJournal
+
+        return PostgresJournal(url, read_only=read_only, now=clock.now)
     except ModuleNotFoundError as error:
-        message = "a journal on PostgreSQL needs psycopg and its pool: pip install 'ironflow-nb[postgres]'"
-        raise ModuleNotFoundError(message, name=error.name) from None
-    return PostgresJournal(url, read_only=read_only, now=SystemClock().now)
+        what = ("DynamoDB", "boto3", "dynamodb") if is_dynamodb else ("PostgreSQL", "psycopg and its pool", "postgres")
+        said = "a journal on {} needs {}: pip install 'ironflow-nb[{}]'".format(*what)
+        raise ModuleNotFoundError(said, name=error.name) from None

@@ -35,8 +35,8 @@ def vacuum(*, engine: Engine | None = None) -> int:
         raise JournalReadOnly(f"the journal {journal.path} was opened with read_only=True", path=journal.path)
     if journal.location.startswith(SERVERS):
         raise JournalError(
-            f"the journal {journal.location} is in PostgreSQL, which uses the space of deleted rows again by itself "
-            "(autovacuum); an administrator gives it back to the disk with VACUUM FULL"
+            f"the journal {journal.location} is no file that could be written anew: PostgreSQL uses the space of "
+            "deleted rows again by itself (autovacuum; VACUUM FULL returns it), the log in DynamoDB keeps all of them"
         )
     if not isinstance(journal, SqliteJournal) or not journal.exists():
         raise JournalError(f"the journal {journal.location} is no file, so there is nothing to shrink")
