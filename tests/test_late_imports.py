@@ -123,6 +123,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.code_identity.definitions": "the code of a step is not read before the first one has run",
     "ironflow_nb.code_identity.dependency_walk": "the code of a step is not read before the first one has run",
     "ironflow_nb.triggers": "most flows are started by their callers",
+    "ironflow_nb.value_store": "most journals have their values beside them",
     "ironflow_nb.values.arrays": "it needs numpy and pandas",
     "ironflow_nb.values.arrow": "it needs pyarrow",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb._version import __version__
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.plain_text import counted
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagnosis import file_checks
@@ -20,6 +20,7 @@ from ironflow_nb.diagnosis.file_checks import examined
 from ironflow_nb.diagnosis.findings import Finding, Severity
 from ironflow_nb.diagnosis.inspection import JournalContents
 from ironflow_nb.diagnosis.server_checks import server
+from ironflow_nb.errors import JournalError
 from ironflow_nb.execution import (
     CURRENT,
     DEFAULT_PATH,
@@ -34,6 +35,7 @@ from ironflow_nb.execution import (
 )
 from ironflow_nb.journal.ports import Lease, QueueItem
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.value_store.value_place import noted_place, values_in
 from ironflow_nb.values.signed_pickles import KEY_BYTES, KEY_VARIABLE, key_path
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def findings(engine: Engine) -> list[Finding]:
     if opened.location.startswith(SERVERS):
         return [
             *_run_check("journal", partial(server, engine)),
+            *_run_check("values", partial(_check_place_of_server, engine)),
             *_engine_findings(engine),
             *_run_check("versions", _check_versions),
         ]
@@ -94,6 +97,9 @@ def findings(engine: Engine) -> list[Finding]:
         *_run_check("use", partial(_check_owners, engine, journal.contents)),
         *_run_check("use", partial(_check_starts, engine, journal.contents)),
         *_engine_findings(engine),
+        *_run_check(
+            "values", partial(_check_place, None if journal.contents is None else journal.contents.value_place)
+        ),
         *_run_check("values", partial(_check_key, journal.contents)),
         *_run_check("clock", partial(_check_clock, engine, journal.contents)),
         *_run_check("versions", _check_versions),
@@ -251,6 +257,24 @@ def _check_notebook(_engine: Engine) -> Iterator[Finding]:
         yield Finding("engine", "extension", found, Severity.NOTICE, "%load_ext ironflow_nb")
     else:
         yield Finding("engine", "extension", "loaded")
+
+
+def _check_place_of_server(engine: Engine) -> Iterator[Finding]:
+    with engine.journal.reading() as reader:
+        place = reader.extension(noted_place)
+    yield from _check_place(place)
+
+
+def _check_place(place: str | None) -> Iterator[Finding]:
+    if place is None:
+        return
+    try:
+        values_in(place).has(ValueId(bytes(20)))  # which is that of no value
+    except JournalError as error:
+        advice = "check the place, the credentials and the network; nothing that was recorded is lost"
+        yield Finding("values", "place", str(error), Severity.PROBLEM, advice)
+    else:
+        yield Finding("values", "place", place)
 
 
 def _check_key(contents: JournalContents | None) -> Iterator[Finding]:

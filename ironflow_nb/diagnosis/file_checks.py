@@ -147,15 +147,17 @@ def _contents_findings(contents: JournalContents) -> Iterator[Finding]:
 
 
 def _values_finding(contents: JournalContents) -> Finding:
+    place = contents.value_place or "values/"
+    whole = contents.value_place or "values/ beside the journal"
     if contents.n_values is None:
-        return Finding("journal", "large values", "too many to look for in a moment", Severity.NOTICE)
+        return Finding("journal", "large values", "could not be looked for in a moment", Severity.NOTICE)
     if not contents.n_values:
-        return Finding("journal", "large values", "none; they would be in values/ beside the journal")
-    found = f"{counted(contents.n_values, 'file')} in values/, {in_bytes(contents.value_bytes)}"
+        return Finding("journal", "large values", f"none; they would be in {whole}")
+    found = f"{counted(contents.n_values, 'file')} in {place}, {in_bytes(contents.value_bytes)}"
     if not contents.n_values_lost:
         return Finding("journal", "large values", found)
-    lost = f"{contents.n_values_lost:,} of {counted(contents.n_values, 'file')} in values/ missing or cut short"
-    advice = "put back the folder values/ beside the journal; a step whose value is lost runs again"
+    lost = f"{contents.n_values_lost:,} of {counted(contents.n_values, 'file')} in {place} missing or cut short"
+    advice = f"put back the folder {whole}; a step whose value is lost runs again"
     return Finding("journal", "large values", lost, Severity.PROBLEM, advice)
 
 

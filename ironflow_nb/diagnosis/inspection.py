@@ -29,6 +29,8 @@ from ironflow_nb.journal.ports import Lease, QueueItem, QueueSelect, Select
 from ironflow_nb.journal.sqlite_file import begin_reading
 from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
+from ironflow_nb.value_store.object_store import ObjectStore
+from ironflow_nb.value_store.value_place import noted_place, values_in
 from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from ironflow_nb.values.value_files import ValueFiles
@@ -67,7 +69,8 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
 
     A number is None if it could not be found in time. `mode` is None if no process has the journal open. `damage` has
     the messages of SQLite's integrity check, and None if the file is too large for it. `n_values` counts large values,
-    whose files have `value_bytes` bytes together; the files of `n_values_lost` are missing or have another size.
+    whose files in `value_place` have `value_bytes` bytes together; those of `n_values_lost` are missing or have another
+    size; None is the folder beside the journal.
     `starts` are due schedules and events, and dead letters of them.
     """
 
@@ -83,6 +86,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     n_values: int | None = None
     n_values_lost: int = 0
     value_bytes: int = 0
+    value_place: str | None = None
     has_pickles: bool | None = None
     leases: Mapping[str, Lease] = msgspec.field(default_factory=dict)
     unfinished: Collection[RunRow] = ()
@@ -162,7 +166,8 @@ def _read_contents(path: Path, options: str, clock: Clock) -> JournalContents:
 
 
 def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContents, clock: Clock) -> JournalContents:
-    files = ValueFiles(path.parent / "values")
+    place = noted_place(connection)
+    files = ValueFiles(path.parent / "values") if place is None else values_in(place)
     reader = SqliteReader(connection, files)
     leases, unfinished = reader.leases(), reader.runs(Select(statuses=OWNED))
     now, queue = clock.now(), reader.work(QueueSelect())
@@ -179,6 +184,7 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
         n_events=n_events,
         newest_at=connection.execute(_NEWEST).fetchone()[0],
         has_pickles=has_pickles,
+        value_place=place,
         n_values=None if sizes is None else len(sizes),
         n_values_lost=sum(is_size != was_size for was_size, is_size in sizes or ()),
         value_bytes=sum(is_size or 0 for _, is_size in sizes or ()),
@@ -190,14 +196,18 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
 
 
 def _value_sizes(
-    connection: sqlite3.Connection, files: ValueFiles, is_late: Callable[[], bool]
+    connection: sqlite3.Connection, files: ValueFiles | ObjectStore, is_late: Callable[[], bool]
 ) -> list[tuple[int, int | None]] | None:
     """Return for each large value the recorded size and the size of its file, in bytes; None if it is too late."""
     sizes: list[tuple[int, int | None]] = []
     for value_id, size in connection.execute(_LARGE, (INLINE_LIMIT,)):
         if is_late():
             return None
-        sizes.append((size, size_of(files.path(value_id))))
+        try:
+            found = size_of(files.path(value_id)) if isinstance(files, ValueFiles) else files.size(value_id)
+        except JournalError:  # an object store can't be reached, which another check tells
+            return None
+        sizes.append((size, found))
     return sizes
 
 

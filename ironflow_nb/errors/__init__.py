@@ -40,6 +40,7 @@ from ironflow_nb.errors.journal_errors import (
     JournalReadOnly,
     JournalTooNew,
     NotAJournal,
+    StoreUnreachable,
 )
 from ironflow_nb.errors.root_error import IronflowError, _rebuild  # noqa: F401 -- pickles name `_rebuild` here
 from ironflow_nb.errors.run_errors import (
@@ -92,7 +93,8 @@ __all__ = [
     "JournalReadOnly", "JournalTooNew", "NodeFailed", "NodeTimeout", "NotAJournal", "NotAllowedInStep", "NotGranted",
     "NotInRun", "NotRetryable", "NotebookFailed", "NothingToDo", "OutcomeUnknown", "ProjectionFailed", "ReplayDiffers",
     "ResultTimeout", "RunCancelled", "RunFailed", "RunFinished", "RunInterrupted", "RunNotFound", "RunTakenOver",
-    "RunTimeout", "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout", "UniqueKeyTaken",
+    "RunTimeout", "SecretMissing", "SignatureInvalid", "StepFailed", "StepNotFound", "StepTimeout",
+    "StoreUnreachable", "UniqueKeyTaken",
     "UntrustedRun", "UntrustedValue", "ValueNotStorable", "ValueUnreadable", "VersionConflict", "VersionNotFound",
     "WaitTimeout", "WorkerLost",
 ]  # fmt: skip

@@ -45,6 +45,10 @@ class ConnectionLost(JournalError):
     """The connection to the server of the journal was cut, and the transaction in it is not committed."""
 
 
+class StoreUnreachable(JournalError):
+    """The store of large values can't be reached, or refuses what is asked: a value in it is not lost for that."""
+
+
 class JournalConflict(JournalError):
     """The next version of a run was already taken: another process, or another engine, appends to it."""
 

@@ -22,6 +22,7 @@ def open(  # noqa: A001 -- read as iron.open
     *,
     durability: str = "power",
     read_only: bool = False,
+    values: str | os.PathLike[str] | None = None,
     park_s: Duration | None = None,
     clock: Clock | None = None,
     max_runs: int | None = None,
@@ -39,6 +40,8 @@ def open(  # noqa: A001 -- read as iron.open
         durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
             process or kernel, at a fraction of the time.
         read_only: refuse every write.
+        values: a folder, or the URL of an object store (``"s3://bucket/prefix"``), for values of 64 kB and more, which
+            else lie beside the journal. The journal notes it, so who opens it later need not give it: docs/values.md.
         park_s: how long all of a background run waits until it gives back its threads, by default a minute; of more
             than 100 runs that wait, the others give theirs back at once.
         clock: the time, where it is not that of the machine: in tests a `SimClock` of `ironflow_nb.testing.clock`.
@@ -49,11 +52,14 @@ def open(  # noqa: A001 -- read as iron.open
     Raises:
         TypeError: `clock` is not a clock.
         ValueError: there is no such durability, a limit is not a whole number from 1, `park_s` is not a duration, or
-            the URL can't be read.
-        ModuleNotFoundError: PostgreSQL needs psycopg, ``pip install 'ironflow-nb[postgres]'``, and DynamoDB boto3.
+            a URL can't be read.
+        JournalConflict: the journal has another place for large values, or some beside it.
+        JournalError: the place for large values can't be reached.
+        ModuleNotFoundError: PostgreSQL needs psycopg, ``pip install 'ironflow-nb[postgres]'``, DynamoDB boto3, and S3
+            s3fs.
     """
     return make_engine(
-        path, durability=durability, read_only=read_only, park_s=park_s, clock=clock, max_runs=max_runs,
+        path, durability=durability, read_only=read_only, values=values, park_s=park_s, clock=clock, max_runs=max_runs,
         max_steps=max_steps,
     )  # fmt: skip
 

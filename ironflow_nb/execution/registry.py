@@ -10,7 +10,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -26,7 +26,7 @@ from ironflow_nb.execution.background import PARK_S
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.system.system import Clock, ServerClock, SystemClock, SystemThreads
+from ironflow_nb.execution.system.system import Clock, ServerClock, SystemClock, SystemThreads, system_entropy
 from ironflow_nb.journal.ports import Durability, Journal, QueueItem
 
 DEFAULT_PATH: Final = ".ironflow/journal.db"
@@ -204,6 +204,7 @@ def make_engine(
     *,
     durability: str = Durability.POWER,
     read_only: bool = False,
+    values: str | os.PathLike[str] | None = None,
     park_s: Duration | None = None,
     clock: Clock | None = None,
     max_runs: int | None = None,
@@ -221,9 +222,13 @@ def make_engine(
         )
     parks = PARK_S if park_s is None else seconds(park_s)
     journal = _journal(where, read_only=read_only)
+    from ironflow_nb.value_store.value_place import ValuePlace, keep_values_in
+
+    keep_values_in(journal, values, system_entropy(8).hex(), partial(journal.exchange, durability=Durability.POWER))
     if clock is None and where.startswith(SERVERS):
         clock = ServerClock(lambda: journal.ahead)  # type: ignore[attr-defined]  # leases hold whatever a machine's clock says
     engine = Engine(journal, durability=chosen, clock=clock, park_s=parks)
+    engine.codecs.place = ValuePlace(journal)
     engine.address = where if where.startswith(SERVERS) else journal.location
     engine.lanes.max_runs = _most("max_runs", max_runs, RUNS_VARIABLE)
     engine.lanes.max_steps = _most("max_steps", max_steps, STEPS_VARIABLE)

@@ -9,8 +9,9 @@ from typing import Final
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalError, ValueUnreadable
-from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader, prepare_folder
+from ironflow_nb.journal.sqlite_file import begin_reading, connect, look_at, open_reader, prepare_folder
 from ironflow_nb.journal.sqlite_journal import translated
+from ironflow_nb.value_store.value_place import large_values
 from ironflow_nb.values.private_files import ENDINGS, new_file
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from ironflow_nb.values.value_files import ValueFiles
@@ -53,9 +54,14 @@ def _copy_tables(source: Path, target: Path) -> None:
 
 
 def _copy_values(source: Path, target: Path) -> Iterator[str]:
-    here, there = ValueFiles(source.parent / "values"), ValueFiles(target.parent / "values")
-    with closing(open_reader(target)) as reading:
-        large: list[tuple[bytes, int]] = reading.execute(_LARGE, (INLINE_LIMIT,)).fetchall()
+    there = ValueFiles(target.parent / "values")
+    with closing(connect(target, "mode=rw")) as copied:
+        begin_reading(copied, target)
+        here = large_values(copied, own := ValueFiles(source.parent / "values"))
+        large: list[tuple[bytes, int]] = copied.execute(_LARGE, (INLINE_LIMIT,)).fetchall()
+        if here is not own:  # the values of the copy lie beside it
+            copied.execute("DELETE FROM settings WHERE name = 'values'")
+        copied.execute("COMMIT")
     for value_id, size in large:
         try:
             content = here.read(ValueId(value_id), size)

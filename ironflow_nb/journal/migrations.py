@@ -14,21 +14,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import (
-    ACCESS,
-    BREAKERS,
-    CACHED,
-    INDEXES,
-    LANES,
-    OBSERVATIONS,
-    PROJECTIONS,
-    SCHEMA_VERSION,
-    SIGNAL_IDS,
-    STEPS,
-    TELEMETRY,
-    TRIGGERS,
-    statements,
-)
+from ironflow_nb.journal import schema
 from ironflow_nb.journal.sqlite_rows import ROW_VALUES
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
@@ -37,13 +23,13 @@ MIGRATIONS: Final = Migrations("ironflow_nb")
 @MIGRATIONS(transactional=False)
 def schema_2(database: Database) -> None:
     """Add the tables of results that runs share, of commands and states of deciders, and of projections."""
-    _add(database, CACHED + OBSERVATIONS + PROJECTIONS)
+    _add(database, schema.CACHED + schema.OBSERVATIONS + schema.PROJECTIONS)
 
 
 @MIGRATIONS(transactional=False)
 def schema_3(database: Database) -> None:
     """Add the indexes for listings of runs by name and by status."""
-    _add(database, INDEXES)
+    _add(database, schema.INDEXES)
 
 
 @MIGRATIONS(transactional=False)
@@ -57,7 +43,7 @@ def schema_4(database: Database) -> None:
     kept = ", ".join(f'"{row[1]}"' for row in execute("PRAGMA table_info(steps)"))  # without the generated one
     execute("CREATE TEMP TABLE steps_before AS SELECT * FROM steps")
     execute("DROP TABLE main.steps")
-    _add(database, STEPS)
+    _add(database, schema.STEPS)
     execute(f"INSERT INTO steps ({kept}) SELECT {kept} FROM steps_before ORDER BY run_id, version, attempt")
     execute("DROP TABLE temp.steps_before")
 
@@ -65,23 +51,29 @@ def schema_4(database: Database) -> None:
 @MIGRATIONS(transactional=False)
 def schema_5(database: Database) -> None:
     """Add the tables of schedules and of events that start flows, of what attempts report, of lanes and of breakers."""
-    _add(database, TRIGGERS + TELEMETRY + LANES + BREAKERS)
+    _add(database, schema.TRIGGERS + schema.TELEMETRY + schema.LANES + schema.BREAKERS)
 
 
 @MIGRATIONS(transactional=False)
 def schema_6(database: Database) -> None:
     """Add the table of the ids that senders gave their signals."""
-    _add(database, SIGNAL_IDS)
+    _add(database, schema.SIGNAL_IDS)
 
 
 @MIGRATIONS(transactional=False)
 def schema_7(database: Database) -> None:
     """Add the tables of the server's keys, of policies, and of what was allowed to whom."""
-    _add(database, ACCESS)
+    _add(database, schema.ACCESS)
+
+
+@MIGRATIONS(transactional=False)
+def schema_8(database: Database) -> None:
+    """Add the table of what all processes on the journal have to agree on."""
+    _add(database, schema.SETTINGS)
 
 
 def _add(database: Database, script: str) -> None:
-    for statement in statements(script):
+    for statement in schema.statements(script):
         database.conn.execute(re.sub("CREATE (TABLE|INDEX|UNIQUE INDEX)", r"CREATE \1 IF NOT EXISTS", statement))
 
 
@@ -91,4 +83,4 @@ def migrate(connection: sqlite3.Connection) -> None:
     Lock: in a transaction, which the caller commits.
     """
     MIGRATIONS.apply(Database(connection))
-    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")

@@ -140,16 +140,10 @@ class PostgresJournal(DatabaseJournal):
 
     def _new_pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         return ConnectionPool(
-            self.place.address,
-            min_size=1,
-            max_size=_CONNECTIONS,
-            timeout=RECONNECT_S,
-            num_workers=1,
-            configure=lambda raw: prepare_connection(raw, self.place.schema),
-            check=ConnectionPool.check_connection,
+            self.place.address, min_size=1, max_size=_CONNECTIONS, timeout=RECONNECT_S, num_workers=1, open=False,
+            configure=lambda raw: prepare_connection(raw, self.place.schema), check=ConnectionPool.check_connection,
             name="ironflow_nb",
-            open=False,
-        )
+        )  # fmt: skip
 
     def _give_back(self, connection: PostgresConnection | None) -> None:
         if connection is None:
@@ -259,13 +253,13 @@ class PostgresJournal(DatabaseJournal):
     def append(self, commits: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port. It is one round trip, whatever is in the commits."""
         connection = self._writer()
-        has_files = self._write_files(commits)
+        has_files = self._write_files(connection, commits)
         connection.count_commit()
         try:
             with connection.pipeline():
                 connection.execute("BEGIN IMMEDIATE")
                 if has_files:
-                    self._kept_files(commits)
+                    self._kept_files(connection, commits)
                 if lease is not None:
                     connection.execute(LEASES.put, LEASES.values(lease))
                 for commit in commits:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 RUNS: Final = """
 -- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -460,22 +460,17 @@ CREATE TABLE access_audit (
 );
 """
 
-DDL: Final = (
-    RUNS
-    + STEPS
-    + TABLES
-    + CACHED
-    + OBSERVATIONS
-    + PROJECTIONS
-    + TRIGGERS
-    + TELEMETRY
-    + BREAKERS
-    + LANES
-    + SIGNAL_IDS
-    + ACCESS
-    + INDEXES
-    + VIEWS
-)
+SETTINGS: Final = """
+-- What all processes on the journal have to agree on: `values` is the place of large values, if it is not beside it.
+CREATE TABLE settings (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+_RECORDS: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS
+_MAILBOXES: Final = TRIGGERS + TELEMETRY + BREAKERS + LANES + SIGNAL_IDS
+DDL: Final = _RECORDS + _MAILBOXES + ACCESS + SETTINGS + INDEXES + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

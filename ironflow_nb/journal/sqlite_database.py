@@ -27,6 +27,7 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import SqliteReader
+from ironflow_nb.value_store.value_place import large_values
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
 from ironflow_nb.values.value_files import LargeValues
 
@@ -68,7 +69,7 @@ class DatabaseJournal(ABC):
         """See the port."""
         with self._guard:
             connection = self._writing(durability)
-            make = partial(self._kept_files, commits) if self._write_files(commits) else None
+            make = partial(self._kept_files, connection, commits) if self._write_files(connection, commits) else None
             _transact(connection, commits, lease, make)
             self._refuse_lost()  # after COMMIT: the file may have gone since `_writing` looked at it
 
@@ -81,19 +82,19 @@ class DatabaseJournal(ABC):
 
             def answered() -> Sequence[RunCommit]:
                 commits = act(self._reader(connection, self.files))
-                self._write_files(commits)
+                self._write_files(connection, commits)
                 return commits
 
             _transact(connection, (), lease, answered)
             self._refuse_lost()
 
-    def _write_files(self, commits: Sequence[RunCommit]) -> bool:
+    def _write_files(self, connection: sqlite3.Connection, commits: Sequence[RunCommit]) -> bool:
         """Write large values to their files, and count the bytes of the others; return True if there is a file."""
         has_files = False
         for commit in commits:
             for value in commit.values:
                 if value.size >= INLINE_LIMIT and value.content is not None:
-                    self.files.write(value.value_id, value.content)
+                    large_values(connection, self.files).write(value.value_id, value.content)
                     has_files = True
                 else:
                     self.n_bytes += value.size
@@ -102,15 +103,17 @@ class DatabaseJournal(ABC):
             self.n_bytes += commit.n_bytes
         return has_files
 
-    def _kept_files(self, commits: Sequence[RunCommit]) -> Sequence[RunCommit]:
+    def _kept_files(self, connection: sqlite3.Connection, commits: Sequence[RunCommit]) -> Sequence[RunCommit]:
         """Return the commits, after writing again the files that were removed since: nothing referred to them yet.
 
         Lock: in the transaction that will refer to them; files are removed in others that write.
         """
         for commit in commits:
             for value in commit.values:
-                if value.size >= INLINE_LIMIT and value.content is not None and not self.files.has(value.value_id):
-                    self.files.write(value.value_id, value.content)
+                if value.size >= INLINE_LIMIT and value.content is not None:
+                    files = large_values(connection, self.files)
+                    if not files.has(value.value_id):
+                        files.write(value.value_id, value.content)
         return commits
 
     def write_lease(self, lease: Lease) -> None:
@@ -125,11 +128,11 @@ class DatabaseJournal(ABC):
         commit = RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,))
         with self._guard:
             connection = self._writing(Durability.POWER)
-            self._write_files([commit])
+            self._write_files(connection, [commit])
             with transaction(connection):
                 if known is not None and (earlier := _put_signal_id(connection, known)):
                     return earlier
-                self._kept_files([commit])
+                self._kept_files(connection, [commit])
                 if check is not None:
                     check(self._reader(connection, self.files))
                 write_commit(connection, commit)

@@ -167,13 +167,9 @@ def connect_memory() -> sqlite3.Connection:
 def _connect(address: str) -> sqlite3.Connection:
     # The engine's lock serialises all use; the thread that closes may be another one than the thread that opened.
     return sqlite3.connect(
-        address,
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
+        address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False,
         cached_statements=STATEMENT_CACHE,
-    )
+    )  # fmt: skip
 
 
 def prepare_folder(path: Path) -> None:

@@ -37,6 +37,7 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.journal.sqlite_work import ended_waits, find_work, next_due_at, starts
 from ironflow_nb.journal.table import json_list, parameters
+from ironflow_nb.value_store.value_place import large_values
 from ironflow_nb.values.stored_value import ARROW, INLINE_LIMIT, LARGE_FRAME, ROW_LIMIT, StoredValue, verified_content
 from ironflow_nb.values.value_files import LargeValues
 
@@ -341,12 +342,13 @@ class SqliteReader:
             return replace(stored, content=None)
         if stored.size < INLINE_LIMIT:
             return verified_content(stored)
+        files = large_values(self._connection, self._files)
         try:
-            read = _verified(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+            read = _verified(replace(stored, content=files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
             return replace(stored, read_error=str(error))
         if read.content is None:
-            path = self._files.path(stored.value_id)
+            path = files.path(stored.value_id)
             return replace(read, read_error=f"the value file {path} has other bytes than were written")
         return read
 

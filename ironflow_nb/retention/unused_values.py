@@ -17,6 +17,7 @@ from typing import Any, Final
 from ironflow_nb.core.identity import RECIPE, RunId, ValueId, parse_step_ref
 from ironflow_nb.execution import Engine, SystemClock
 from ironflow_nb.journal.ports import Addition, Durability, Reader, RunCommit
+from ironflow_nb.value_store.value_place import large_values
 from ironflow_nb.values.codecs import INPUTS
 from ironflow_nb.values.stored_value import INLINE_LIMIT, RECORD
 from ironflow_nb.values.value_files import LargeValues
@@ -232,8 +233,9 @@ def _files_without_row(engine: Engine) -> list[ValueId]:
 
 def files_of(engine: Engine) -> LargeValues:
     """Return the large values of the engine's journal."""
-    files: LargeValues = engine.journal.files  # type: ignore[attr-defined]  # of every journal that SQLite keeps
-    return files
+    own: LargeValues = engine.journal.files  # type: ignore[attr-defined]  # of every journal that SQLite keeps
+    with engine.journal.reading() as reader:
+        return reader.extension(lambda connection: large_values(connection, own))
 
 
 def remove_files(engine: Engine, ids: Sequence[ValueId]) -> None:

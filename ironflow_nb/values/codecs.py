@@ -100,9 +100,11 @@ def store_rules() -> Rules:
 class ValueCodec:
     """Encodes and decodes the values of one engine."""
 
-    def __init__(self, digester: Digester, signer: Signer) -> None:
+    def __init__(self, digester: Digester, signer: Signer, place: Any = None) -> None:
         self.digester = digester
         self.signer = signer
+        self.place = place
+        """The `ValuePlace` of the journal, or None: that room knows this one."""
 
     def store(self, value: object) -> tuple[StoredValue, Any]:
         """Return the encoded value, and the value as a replay will see it.
@@ -111,6 +113,8 @@ class ValueCodec:
             ValueNotStorable: it is an iterator or an open file, or no codec can encode it.
         """
         stored = self.encode(value)
+        if stored.size >= INLINE_LIMIT and self.place is not None:
+            self.place.write_early(stored.value_id, stored.content or b"")
         if type(value) in _IMMUTABLE:
             return stored, value
         if stored.codec == PICKLE:

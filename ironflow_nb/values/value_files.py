@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Protocol
 
 from ironflow_nb.core.identity import ValueId
@@ -38,7 +38,7 @@ class LargeValues(Protocol):
             ValueUnreadable: it is missing, or not as long as it was.
         """
 
-    def path(self, value_id: ValueId) -> Path:
+    def path(self, value_id: ValueId) -> PurePath:
         """Return the path of the content for messages."""
 
     def has(self, value_id: ValueId) -> bool:

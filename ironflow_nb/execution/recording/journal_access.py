@@ -92,7 +92,7 @@ class RunStorage(ValueCodec):
     """Encodes the values that a run stores. A style that keeps secrets gives the session a subclass."""
 
     def __init__(self, values: ValueCodec) -> None:
-        super().__init__(values.digester, values.signer)
+        super().__init__(values.digester, values.signer, values.place)
 
     def encode_result(self, value: object) -> EncodedResult:
         """Return the encoded result of a step."""

@@ -25,6 +25,7 @@ from ironflow_nb.errors import (
     RunInterrupted,
     RunTakenOver,
     RunTimeout,
+    StoreUnreachable,
 )
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
@@ -137,10 +138,11 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
     last, causes = None, steps_behind(session.run_id, error)
     # A session that is closed here was closed with its engine, which recorded the interruption.
     is_cut_off = any(isinstance(each, ConnectionLost) for each in errors_in(error))
+    is_unreachable = any(isinstance(each, StoreUnreachable) for each in errors_in(error))
     is_of_worker = session.is_open and engine.is_worker and session.writer.is_detached
     if is_of_worker and (is_cut_off or isinstance(error, CodeChanged)):
         last = _left_to_others(engine, session, error)
-    elif session.is_open and is_cut_off:  # that is no failure of the flow
+    elif session.is_open and (is_cut_off or is_unreachable):  # that is no failure of the flow
         _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}", "")
         last = PendingEvent(events.RunInterrupted(reason=type(error).__name__))
     elif session.is_open and not isinstance(error, RunTakenOver):
