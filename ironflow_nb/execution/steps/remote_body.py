@@ -128,7 +128,8 @@ class RemoteBody(LimitedBody):
                 return partial(copy_context().run, perform_body, *body)
             self._n_submitted += 1
             title = f"{self._session.run_id} {attempt.step} {attempt.number}.{self._n_submitted}"
-            return pickled_call(attempt.step, title, body, attempt.call.arguments)
+            url = getattr(self._session.access.values.place, "url", None)
+            return pickled_call(attempt.step, title, body, attempt.call.arguments, url)
 
         def note_done(_: Future[Any]) -> None:
             self._ended_s = self._clock.monotonic()

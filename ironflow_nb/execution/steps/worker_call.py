@@ -40,6 +40,7 @@ class WorkerCall(msgspec.Struct, frozen=True):
     step: StepRef
     title: str
     content: bytes
+    place: str | None = None
 
     @property
     def __name__(self) -> str:
@@ -59,7 +60,7 @@ class WorkerCall(msgspec.Struct, frozen=True):
         finally:
             SCOPE.reset(scope)
         try:
-            return _dumps(outcome)
+            return _dumps(outcome, self.place)
         except Exception as error:  # noqa: BLE001 -- a foreign class may raise anything
             what = f"what {self.step} returned can't be sent back from its worker: {type(error).__name__}: {error}"
             return _dumps(_raised(ValueNotStorable(what)))
@@ -75,14 +76,16 @@ def perform_body(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
     return asyncio.run(value)
 
 
-def pickled_call(step: StepRef, title: str, body: Body, arguments: Mapping[str, Any]) -> WorkerCall:
+def pickled_call(step: StepRef, title: str, body: Body, arguments: Mapping[str, Any], place: str | None) -> WorkerCall:
     """Return the call of a body, to be sent to a worker. `arguments` names the arguments.
+
+    Large frames and arrays go both ways by the place of the journal's values, if they have one.
 
     Raises:
         ValueNotStorable: one of them, or what the function refers to, can't be pickled.
     """
     try:
-        return WorkerCall(step, title, _dumps(body))
+        return WorkerCall(step, title, _dumps(body, place), place)
     except Exception as error:
         names = [f"its argument {name}" for name, value in arguments.items() if not _is_picklable(value)]
         culprit = " and ".join(names) or "what its function refers to"
@@ -196,7 +199,11 @@ def _is_picklable(value: Any, use: Callable[[Any], object] = id) -> bool:
     return True
 
 
-def _dumps(value: Any) -> bytes:
+def _dumps(value: Any, place: str | None = None) -> bytes:
+    if place is not None:
+        from ironflow_nb.value_store.value_references import pickled_by_reference
+
+        return pickled_by_reference(value, place)
     import cloudpickle
 
     return cast("bytes", cloudpickle.dumps(value))
