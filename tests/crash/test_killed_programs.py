@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb.graphs.nodes.processes import MARK
+from tests.conftest import FULL_PROOF, SEED
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")]
 
 ROOT = Path(__file__).parents[2]
+N_KERNELS = 25 if FULL_PROOF else 5
 
 KERNEL = """
 import os, sys, threading
@@ -120,8 +122,8 @@ def test_a_program_does_not_run_beside_that_of_the_run_that_goes_on(tmp_path: Pa
 
 @pytest.mark.slow
 def test_no_program_outlives_a_kernel_that_is_killed_while_it_starts_one(tmp_path: Path) -> None:
-    chance = random.Random(7)
-    for number in range(25):
+    chance = random.Random(f"{SEED} kernels")
+    for number in range(N_KERNELS):
         folder = tmp_path / str(number)
         folder.mkdir()
         process = kernel(folder)

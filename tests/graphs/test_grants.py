@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
-import jsonschema
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,12 +165,12 @@ def test_a_refusal_of_what_is_no_url_does_not_repeat_it() -> None:
     "name", ["http://example.org", "example.org/path", "*", "a b", "me@example.org", "", "a.*.org"]
 )
 def test_an_allow_with_a_name_that_can_mean_no_host_is_a_mistake(name: str) -> None:
-    assert not jsonschema.Draft202012Validator(grants.GRANTS_SCHEMA).is_valid({"http": [name]})
+    assert not jsonschema_rs.Draft202012Validator(grants.GRANTS_SCHEMA).is_valid({"http": [name]})
 
 
 @pytest.mark.parametrize("name", ["example.org", "*.example.org:8080", "[::1]:80", "127.0.0.1", "münchen.example"])
 def test_an_allow_with_names_of_hosts_is_none(name: str) -> None:
-    assert jsonschema.Draft202012Validator(grants.GRANTS_SCHEMA).is_valid({"http": [name]})
+    assert jsonschema_rs.Draft202012Validator(grants.GRANTS_SCHEMA).is_valid({"http": [name]})
 
 
 # -- files -------------------------------------------------------------------------------------------------------

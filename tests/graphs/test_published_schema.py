@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 import ironflow_nb as iron
 from ironflow_nb.execution.registry import REGISTRY
@@ -58,8 +57,15 @@ output: "{{ {id: alert.body.id, told: tell[].sent} }}"
 
 
 @cache
-def validator(kinds_there: tuple[str, ...]) -> Draft202012Validator:
-    return Draft202012Validator(graph_schema(kinds()))
+def validator(kinds_there: tuple[str, ...]) -> Any:
+    return draft()(graph_schema(kinds()))
+
+
+def draft() -> Any:
+    """Import what takes seconds where JupyterLab is installed in the one process of the tests that needs it."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator
 
 
 def misfits(data: Any) -> list[str]:
@@ -73,7 +79,7 @@ def fits(*nodes: Any, **top: Any) -> bool:
 
 
 def test_the_schema_is_a_schema() -> None:
-    Draft202012Validator.check_schema(Graph.schema())
+    draft().check_schema(Graph.schema())
     json.dumps(Graph.schema(), allow_nan=False)
 
 

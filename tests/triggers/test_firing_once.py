@@ -27,6 +27,7 @@ from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal, abandon, outcome_of, process_on
 from ironflow_nb.testing.simulated_time import pass_time
 from ironflow_nb.triggers.trigger_rows import triggers_of
+from tests.conftest import FULL_PROOF
 from tests.triggers.conftest import forgotten_definitions
 from tests.waits.conftest import until
 
@@ -171,6 +172,7 @@ END = BEGIN_AT + 130_000_000
 
 @pytest.mark.slow
 @pytest.mark.crash
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_death_at_any_commit_repeats_no_instant_and_no_event_and_loses_none(tmp_path: Path, moment: str) -> None:
     commit, is_over = 0, False
@@ -202,7 +204,7 @@ def test_a_death_at_any_commit_repeats_no_instant_and_no_event_and_loses_none(tm
         st.tuples(st.integers(1, 40), st.sampled_from(MOMENTS), st.integers(0, 600)), min_size=1, max_size=5
     ),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20 if FULL_PROOF else 6)
 def test_whatever_the_clock_does_and_whenever_processes_die_each_instant_is_one_run(
     every_s: int, lives: list[tuple[int, str, int]]
 ) -> None:
