@@ -115,6 +115,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.inbox_card": "only a front end with widgets shows one",
     "ironflow_nb.notebook.journal_card": "only a front end with widgets shows one",
     "ironflow_nb.notebook.run_card": "only a front end with widgets shows one",
+    "ironflow_nb.retention.verification": "it needs pandas",
     "ironflow_nb.views": "a run is seldom looked at while it is called",
     "ironflow_nb.server": "only one command needs it, and it needs asyncio",
     "ironflow_nb.testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
@@ -136,6 +137,12 @@ use("journal.db")
 work = step(lambda n: n + 1, name="work")
 main = flow(lambda: [work(n) for n in range(3)], name="main")
 assert main() == [1, 2, 3] == main.options(fresh=True)()
+print(sorted(name for name in sys.argv[1:] if name in sys.modules))
+"""
+
+COMMANDS = """
+import sys
+import ironflow_nb.cli.command_line
 print(sorted(name for name in sys.argv[1:] if name in sys.modules))
 """
 
@@ -169,6 +176,12 @@ def test_each_reason_is_needed() -> None:
 
 def test_a_durable_step_waits_for_no_heavy_module(tmp_path: Path) -> None:
     command = [sys.executable, "-c", A_STEP, *HEAVY, *OF_GRAPHS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_command_waits_for_no_frame(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMMANDS, "asyncio", "numpy", "pandas", "pyarrow"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

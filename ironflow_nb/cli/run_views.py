@@ -28,7 +28,6 @@ from ironflow_nb.history.sql_query import sql
 from ironflow_nb.history.work_frame import work
 from ironflow_nb.retention.prune import prune
 from ironflow_nb.retention.usage import usage
-from ironflow_nb.retention.verification import verify
 from ironflow_nb.triggers.emission import emit
 from ironflow_nb.triggers.schedule import schedules
 
@@ -297,6 +296,8 @@ def verify_command(*, seal: str | None, as_json: bool, journal: Path | None) -> 
 
     SEAL is that of an earlier verification, which must still be there.
     """
+    from ironflow_nb.retention.verification import verify
+
     with existing_journal(journal, read_only=False):
         found = verify(seal)
         if not as_json:
