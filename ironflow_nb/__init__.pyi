@@ -71,6 +71,7 @@ from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
 from .handles.portable_runs import copy as copy
 from .handles.portable_runs import export as export
+from .handles.portable_runs import export_folder as export_folder
 from .handles.portable_runs import import_ as import_
 from .handles.run import Run as Run
 from .handles.run import current_run as current_run

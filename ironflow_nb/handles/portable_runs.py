@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_path
 from ironflow_nb.execution import REGISTRY, Engine, make_engine, watch
+from ironflow_nb.handles.json_folder import write_json
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.trust import trust
 from ironflow_nb.history.lookup import resolve_run
@@ -44,6 +45,38 @@ def export(run: Run[Any] | str, path: str | os.PathLike[str], *, engine: Engine 
     source, run_id = _found(run, engine)
     target = Path(a_path(path)).expanduser().absolute()
     export_run(source, run_id, target)
+    return target
+
+
+def export_folder(
+    run: Run[Any] | str | pd.DataFrame | Iterable[Run[Any] | str],
+    folder: str | os.PathLike[str],
+    *,
+    engine: Engine | None = None,
+) -> Path:
+    """Write runs as JSON into a folder, a file ``RUN_ID.json`` for each, for other programs; return where it is.
+
+    A file has id, flow_name, status (``success``, ``failed``, ``cancelled``, ``stalled``: interrupted, ``pending``,
+    ``running``), started and finished, ctx (the arguments by name, and ``result``), and tasks: of each step its name,
+    status, attempt, input, output, error and times, as they were in its last attempt. What is no JSON becomes the
+    nearest to it: frames are lists of rows. Code, earlier attempts, and what identifies a step are not there, so no
+    journal takes them in: `export` is for that. A file of the same run is replaced.
+
+    Args:
+        run: a run of a flow or graph, or its id; or several, or a frame of `runs`, of which runs of other kinds stay.
+        folder: made if it is not there.
+        engine: the journal of the run, if it is given by its id; by default the current one.
+
+    Raises:
+        RunNotFound, AmbiguousRun: no run or several have that id.
+        JournalError: a file can't be written.
+    """
+    target = Path(a_path(folder)).expanduser().absolute()
+    chosen: Any = [run] if isinstance(run, Run | str) else run
+    if hasattr(chosen, "columns"):
+        chosen = chosen.loc[chosen["kind"].isin(DELETABLE), "run_id"].to_list()
+    for each in chosen:
+        write_json(*_found(each, engine), target)
     return target
 
 
