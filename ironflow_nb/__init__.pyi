@@ -98,6 +98,8 @@ from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
 from .notebook.run_notebook import NotebookResult as NotebookResult
 from .notebook.run_notebook import run_notebook as run_notebook
+from .queues.message_queue import MessageQueue as MessageQueue
+from .queues.message_queue import queue as queue
 from .retention.prune import prune as prune
 from .retention.usage import usage as usage
 from .retention.vacuum import vacuum as vacuum

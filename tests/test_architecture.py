@@ -20,7 +20,7 @@ FLOORS = {
     "values": 1, "value_store": 1, "journal": 1, "dynamodb": 1, "code_identity": 1, "telemetry": 1,
     "execution": 2, "history": 2, "diagram": 2, "diagnosis": 2, "views": 2,
     "access": 3, "triggers": 3, "retention": 3, "handles": 3,
-    "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4, "remote": 4,
+    "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4, "queues": 4, "remote": 4,
     "agents": 5, "aio": 5, "__main__": 5, "notebook": 5, "cli": 5, "server": 5, "testing": 5,
 }  # fmt: skip
 STYLES = {"flows", "graphs", "deciders", "durable_cells"}

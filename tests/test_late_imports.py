@@ -117,6 +117,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.notebook.run_card": "only a front end with widgets shows one",
     "ironflow_nb.retention.verification": "it needs pandas",
     "ironflow_nb.views": "a run is seldom looked at while it is called",
+    "ironflow_nb.queues": "each kind of queue needs an extra",
     "ironflow_nb.server": "only one command needs it, and it needs asyncio",
     "ironflow_nb.testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
     "ironflow_nb.code_identity.referenced_values": "only an edit needs it",

@@ -22,7 +22,7 @@ _BLOCKS = ast.If | ast.Try | ast.TryStar | ast.With | ast.For | ast.While | ast.
 _CELL_MAGICS = frozenset({"graph"})
 """Cell magics that define something."""
 _DEFINING_CALLS = frozenset({"iron.on", "iron.use", "ironflow_nb.on", "ironflow_nb.use"})
-_MAKERS = frozenset({"Decider", "Graph", "codec", "flow", "node", "projection", "step", "webhook"})
+_MAKERS = frozenset({"Decider", "Graph", "codec", "flow", "node", "projection", "queue", "step", "webhook"})
 """What makes definitions without a decorator: ``triage = iron.Graph.from_yaml(text)``."""
 
 

@@ -24,6 +24,7 @@ from ironflow_nb.flows.step import Step
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.handles.webhook import Webhook
+from ironflow_nb.queues.message_queue import MessageQueue
 
 _ACTS: Final = frozenset({"__call__", "deliver", "map", "resume", "run_until_idle", "send", "start", "submit", "sweep"})
 """The methods of definitions that run or change something."""
@@ -187,7 +188,7 @@ def _why_not(statement: Statement, namespace: dict[str, Any]) -> str | None:
         chain = dotted(call.func)
         found = namespace.get(chain[0]) if chain else None
         for name in (*chain[1:], "__call__"):
-            if isinstance(found, Runnable | Step | Decider | Webhook) and name in _ACTS:
+            if isinstance(found, Runnable | Step | Decider | MessageQueue | Webhook) and name in _ACTS:
                 return f"calls {'.'.join(chain)}"
             found = getattr(found, name, None)
     return None

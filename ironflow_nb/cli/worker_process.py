@@ -13,6 +13,7 @@ from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import MEMORY, REGISTRY, Engine, RunWorker, SystemClock, SystemThreads, logger, watch
+from ironflow_nb.queues.message_queue import QUEUE
 from ironflow_nb.remote.http_run_server import HttpRunServer
 from ironflow_nb.remote.pull_worker import PullWorker
 from ironflow_nb.remote.push_dispatcher import PushDispatcher
@@ -43,7 +44,7 @@ def run_worker(engine: Engine, target: str) -> int:
     """
     work = Work(engine)
     if not work.names:
-        raise DefinitionError(f"{target} defines no flow, graph or decider, so there is nothing to work on")
+        raise DefinitionError(f"{target} defines no flow, graph, decider or queue, so there is nothing to work on")
     signals = StopSignals()
     work.begin()
     if not engine.journal.exists():
@@ -88,6 +89,7 @@ class Dispatch:
 
     def __init__(self, engine: Engine, pushes: Sequence[PushDispatcher] = ()) -> None:
         self._engine, self._pushes = engine, pushes
+        self._queues: list[Any] = REGISTRY.definitions(QUEUE)
         engine.is_dispatcher = True
 
     def begin(self) -> None:
@@ -100,11 +102,15 @@ class Dispatch:
             reader.last_position()  # a journal that can't be read is told now
         logger().info("runs of %s are left to workers", self._engine.journal.location)
         watch(self._engine)
+        for queue in self._queues:
+            queue.start()
         for each in self._pushes:
             each.start()
 
     def end(self, signals: StopSignals) -> int:
         """End, after the stretches that were pushed; return the exit code."""
+        for queue in self._queues:
+            queue.stop()
         for each in self._pushes:
             each.stop()
         wakeup = self._engine.threads.wakeup()
@@ -121,8 +127,10 @@ class Work:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._worker = RunWorker(engine)
-        self._deciders: list[Any] = REGISTRY.definitions(RunKind.DECIDER)
-        self.names = self._worker.definitions()
+        queues = REGISTRY.definitions(QUEUE)
+        self._beside: list[Any] = [*REGISTRY.definitions(RunKind.DECIDER), *queues]
+        """What has threads of its own, from `start` to `stop`."""
+        self.names = [*self._worker.definitions(), *(f"{QUEUE} {each.name}" for each in queues)]
 
     def begin(self) -> None:
         """Execute from now on what is due.
@@ -136,8 +144,8 @@ class Work:
             raise DefinitionError("a worker needs a journal on disk: --journal PATH")
         with engine.reading() as reader:
             reader.last_position()  # a journal that can't be read is told now
-        for decider in self._deciders:
-            decider.start()
+        for each in self._beside:
+            each.start()
         logger().info("worker %d works on %s (durability %s)", os.getpid(), engine.journal.location, engine.durability)
         logger().info("defined here: %s", ", ".join(self.names) or "nothing")
         engine.wake_with(lambda _: self._worker, replaces=True)
@@ -146,8 +154,8 @@ class Work:
     def end(self, signals: StopSignals) -> int:
         """Give up what goes on; after a second signal at once. Return the exit code."""
         self._worker.stop_claiming()
-        for decider in self._deciders:
-            decider.stop()
+        for each in self._beside:
+            each.stop()
         self._drain(signals)
         is_drained = signals.n < 2
         self._worker.log_ends()

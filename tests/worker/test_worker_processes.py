@@ -232,7 +232,7 @@ def test_a_notebook_is_a_worker_without_the_cells_that_run_something(place: Plac
         ("nowhere", None, "there is no module nowhere"),
         ("bad.py", "def f(:", "is not Python"),
         ("bad.ipynb", "{}", "is not a notebook"),
-        ("empty.py", "x = 1", "defines no flow, graph or decider"),
+        ("empty.py", "x = 1", "defines no flow, graph, decider or queue"),
         ("failing.py", "import ironflow_nb\nimport surely_missing", "failing.py, line 2: import surely_missing"),
         ("memory.py", "from ironflow_nb import flow\n@flow\ndef f(): ...", "a worker needs a journal on disk"),
     ],
