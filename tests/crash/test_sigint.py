@@ -31,6 +31,7 @@ TWICE = 0.3
 """How often stop is pressed twice."""
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize("way", WAYS)
 def test_interrupts_break_nothing(

@@ -24,6 +24,7 @@ N_KILLS = 56 if FULL_PROOF else 3
 FIRST_STEP_S = 0.2
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize(
     "flow",

@@ -91,6 +91,7 @@ def check_statuses(reader: Reader) -> None:
     assert {work.run_id for work in reader.work(QueueSelect(kind=DETACHED))} == detached
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", flows.FLOWS)
 def test_whatever_is_left_of_the_log_the_run_continues(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -97,6 +97,7 @@ def markup_of(value: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize(("table", "column"), text_columns())
 def test_markup_in_a_column_is_shown_as_text(
     visited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, column: str

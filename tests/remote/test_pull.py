@@ -127,6 +127,7 @@ def test_a_run_of_a_killed_worker_goes_on_elsewhere_and_nothing_recorded_is_done
 
 
 @pytest.mark.crash
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("n_done", [0, 1, 5, 11])
 def test_a_worker_is_killed_anywhere_in_a_chain(remote: RemoteService, n_done: int) -> None:
     first = remote.begin_work()
