@@ -200,16 +200,10 @@ REGISTRY: Final = Registry()
 
 
 def make_engine(
-    path: str | os.PathLike[str] | None,
-    *,
-    durability: str = Durability.POWER,
-    read_only: bool = False,
-    values: str | os.PathLike[str] | None = None,
-    park_s: Duration | None = None,
-    clock: Clock | None = None,
-    max_runs: int | None = None,
-    max_steps: int | None = None,
-) -> Engine:
+    path: str | os.PathLike[str] | None, *, durability: str = Durability.POWER, read_only: bool = False,
+    values: str | os.PathLike[str] | None = None, park_s: Duration | None = None, clock: Clock | None = None,
+    max_runs: int | None = None, max_steps: int | None = None,
+) -> Engine:  # fmt: skip
     """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
     where = a_path(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
     try:

@@ -86,10 +86,11 @@ def questions_frame(asked: Iterable[tuple[OpenQuestion, RunRow, RunStatus]]) -> 
     return frame_of_records(_COLUMNS, [_record(*each) for each in asked])
 
 
-def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
-    """Return the open questions of all runs, the oldest first, each with its run and the status of that."""
+def asked_now(engine: Engine, newest: int | None = None) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
+    """Return the open questions of all runs, or the newest, the oldest first, each with its run and its status."""
     with engine.reading() as reader:
-        items = reader.work(QueueSelect(kind=WaitKind.APPROVAL))
+        items = sorted(reader.work(QueueSelect(kind=WaitKind.APPROVAL)), key=lambda item: item.created_at)
+        items = items if newest is None else items[-newest:]
         found = reader.runs(Select(run_ids={item.run_id for item in items}))
         statuses = statuses_of(engine, reader, found)
         asking = [run_id for run_id, status in statuses.items() if status in OWNED or status is RunStatus.INTERRUPTED]
@@ -98,13 +99,13 @@ def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
     return [(each, runs[each.row.run_id], statuses[each.row.run_id]) for each in questions]
 
 
-def question_views(engine: Engine) -> list[QuestionView]:
-    """Return what is shown of the open questions of all runs, the oldest first."""
+def question_views(engine: Engine, newest: int | None = None) -> list[QuestionView]:
+    """Return what is shown of the open questions of all runs, or of the newest, the oldest first."""
     from ironflow_nb.views.inbox_view import QuestionView
 
     return [
         QuestionView(run_id=run.run_id, flow=plain(run.name), status=status, wait=wait_view(asked))
-        for asked, run, status in asked_now(engine)
+        for asked, run, status in asked_now(engine, newest)
     ]
 
 

@@ -37,6 +37,8 @@ _NO_PREVIEW: Final = (None, None)
 _RUN_AS_RECORDED: Final = RUN_COLUMNS.keys() & frozenset(RunRow.__struct_fields__)
 _AS_RECORDED: Final = frozenset(ATTEMPT_COLUMNS.keys() & StepRow.__struct_fields__) - {"status"}
 
+_PAGE: Final = 100
+
 
 def runs(
     flow: object | None = None,
@@ -196,12 +198,18 @@ def _select_runs(
         # A run whose owner died is still recorded as owned: select these, too, and derive their status.
         is_derived = not {RunStatus.INTERRUPTED, RunStatus.PENDING}.isdisjoint(wanted)
         recorded = set(wanted) | OWNED if is_derived else wanted
-        limit = select.limit if OWNED.isdisjoint(recorded) else None
+        is_paged = select.limit is not None and len(recorded) == 1  # several are found by an index, all at once
+        limit = max(select.limit or 0, _PAGE) if is_paged else select.limit if OWNED.isdisjoint(recorded) else None
         narrowed = replace(narrowed, statuses=recorded, limit=limit)
-    rows = skip_damaged(reader.runs, narrowed)
-    statuses = statuses_of(engine, reader, rows)
-    found = [(row, statuses[row.run_id]) for row in rows]
-    return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
+    found: list[tuple[RunRow, RunStatus]] = []
+    while True:
+        rows = skip_damaged(reader.runs, narrowed)
+        statuses = statuses_of(engine, reader, rows)
+        found += [(row, status) for row in rows if (status := statuses[row.run_id]) in (wanted or (status,))]
+        # Which of the recorded statuses is a derived one that is wanted, is not known before the rows are read.
+        if wanted is None or narrowed.limit is None or not rows or len(found) >= (select.limit or 0):
+            return found[: select.limit]
+        narrowed = replace(narrowed, older_than=rows[-1].run_id)
 
 
 def _select_attempts(

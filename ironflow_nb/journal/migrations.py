@@ -68,8 +68,8 @@ def schema_7(database: Database) -> None:
 
 @MIGRATIONS(transactional=False)
 def schema_8(database: Database) -> None:
-    """Add the table of what all processes on the journal have to agree on."""
-    _add(database, schema.SETTINGS)
+    """Add the table of what all processes on the journal have to agree on, and the indexes of the queue of work."""
+    _add(database, schema.SETTINGS + schema.INDEXES)
 
 
 def _add(database: Database, script: str) -> None:

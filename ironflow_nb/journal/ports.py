@@ -375,8 +375,8 @@ class Reader(Protocol):
     def work(self, select: QueueSelect) -> list[QueueItem]:
         """Return items of the work queue in the order in which they are due."""
 
-    def ended_waits(self, now: int) -> list[QueueItem]:
-        """Return the waits in the queue that are due, or for which a signal is there: one of those for several."""
+    def ended_waits(self, now: int, start: int = 0, limit: int = -1) -> list[QueueItem]:
+        """Return `limit` waits that are due, from `start` on, and if that is 0 those for which a signal is there."""
 
     def starts(self, of: Collection[str]) -> list[QueueItem]:
         """Return what starts runs of these definitions, their kinds and names, in the order in which it is due.

@@ -115,8 +115,7 @@ REFUSALS: Final = """
 CREATE OR REPLACE TRIGGER events_refuse_change BEFORE UPDATE OR DELETE ON events
 FOR EACH ROW EXECUTE FUNCTION refuse_change();
 """
-# The contents of large values in pieces, the last commit of each connection that writes, and an index with which a
-# search for starts passes over the waits of a million runs.
+# The contents of large values in pieces, and the last commit of each connection that writes.
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS value_contents (
     value_id BYTEA NOT NULL,
@@ -127,7 +126,6 @@ CREATE TABLE IF NOT EXISTS value_contents (
 );
 CREATE TABLE IF NOT EXISTS commit_marks (writer TEXT PRIMARY KEY, number BIGINT, written_at TIMESTAMPTZ DEFAULT now());
 CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL);
-CREATE INDEX IF NOT EXISTS work_by_kind ON work (kind, key);
 """
 VIEWS: Final = """
 CREATE OR REPLACE VIEW run_history AS

@@ -365,6 +365,9 @@ INDEXES: Final = """
 -- The time of a listing by name, or of open runs, depends on its rows only, not on the length of the history.
 CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
+-- The search for work passes over the waits of a million runs.
+CREATE INDEX work_by_kind ON work (kind, key);
+CREATE INDEX work_dead ON work (dead_at) WHERE dead_at IS NOT NULL;
 """
 
 LANES: Final = """

@@ -368,9 +368,9 @@ class SqliteReader:
         """See the port."""
         return find_work(self._connection, select)
 
-    def ended_waits(self, now: int) -> list[QueueItem]:
+    def ended_waits(self, now: int, start: int = 0, limit: int = -1) -> list[QueueItem]:
         """See the port."""
-        return ended_waits(self._connection, now)
+        return ended_waits(self._connection, now, start, limit)
 
     def starts(self, of: Collection[str]) -> list[QueueItem]:
         """See the port."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.core.durations import spoken
@@ -13,6 +14,7 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
+from ironflow_nb.core.wait_rules import WaitKind
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.notebook_file import is_default_name
 from ironflow_nb.errors import IronflowError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ironflow_nb.views.unfinished_view import UnfinishedRun, UnfinishedView
 
 SHOWN: Final = 5
+_LOOKED_AT: Final = 1000
 WITHIN_S: Final = 30 * 86400.0
 FAILED_WITHIN_S: Final = 7 * 86400.0
 """How long a failed run is shown, if its flow has not run since: as long as an equal call would continue it."""
@@ -84,17 +87,20 @@ def unfinished(engine: Engine, run_ids: Collection[RunId] | None = None, *, n_mo
             statuses = statuses_of(engine, reader, rows)
         runs = _run_views(engine, reader, rows, statuses)
         notes = waiting_work(reader)
-    questions = question_views(engine)
+        n_questions = len(reader.work(QueueSelect(kind=WaitKind.APPROVAL)))
     return UnfinishedView(
-        runs=runs, n_more=n_more, questions=tuple(questions[-SHOWN:]), notes=tuple(notes),
-        n_more_questions=max(len(questions) - SHOWN, 0),
+        runs=runs, n_more=n_more, questions=tuple(question_views(engine, SHOWN)), notes=tuple(notes),
+        n_more_questions=max(n_questions - SHOWN, 0),
     )  # fmt: skip
 
 
 def _found(engine: Engine, reader: Reader) -> tuple[list[RunRow], dict[RunId, RunStatus]]:
     now = engine.clock.now()
     recorded = OWNED | {RunStatus.INTERRUPTED, RunStatus.FAILED}
-    rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
+    since = now - round(WITHIN_S * 1e6)
+    # One status after the other, for which there is an index: of a million runs that wait only the newest are read.
+    found = [reader.runs(Select(statuses={status}, since=since, limit=_LOOKED_AT)) for status in recorded]
+    rows = sorted(chain.from_iterable(found), key=lambda row: -row.started_at)
     rows = [row for row in rows if row.parent_run_id is None and _is_recent(row, now)]
     statuses = statuses_of(engine, reader, rows)
     rows = [row for row in rows if statuses[row.run_id] in _WANTED]
@@ -150,7 +156,7 @@ def waiting_work(reader: Reader) -> list[str]:
 
     That are effects and timers, and schedules and events that start a run.
     """
-    pending = [work for work in reader.work(QueueSelect(is_dead=False)) if work.kind in _QUEUED]
+    pending = [work for kind in _QUEUED for work in reader.work(QueueSelect(is_dead=False, kind=kind))]
     runs = {run.run_id: run for run in reader.runs(Select(run_ids={work.run_id for work in pending}))}
     counts: dict[str, Counter[str]] = {}
     for work in pending:

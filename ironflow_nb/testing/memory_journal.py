@@ -187,9 +187,12 @@ class MemoryJournal:
         """See the port."""
         return self._mailbox.work(select, self._runs)
 
-    def ended_waits(self, now: int) -> list[QueueItem]:
+    def ended_waits(self, now: int, start: int = 0, limit: int = -1) -> list[QueueItem]:
         """See the port."""
-        return self._mailbox.ended_waits(now, [(each.run_id, each.name) for each in self._signals.pending()])
+        signals = [(each.run_id, each.name) for each in self._signals.pending()]
+        due = self._mailbox.ended_waits(now, ())
+        signalled = [] if start else [each for each in self._mailbox.ended_waits(now, signals) if each not in due]
+        return [*due[start : None if limit < 0 else start + limit], *signalled]
 
     def starts(self, of: Collection[str]) -> list[QueueItem]:
         """See the port."""

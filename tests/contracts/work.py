@@ -79,6 +79,16 @@ class WorkContract:
             assert payload.value_id in reader.values([payload.value_id])
             assert [signal.name for signal in reader.signals([A, B])] == ["other", "go", "go:on", "go"]
 
+    def test_waits_that_are_due_come_in_pages_and_those_with_a_signal_in_the_first(self, started: Journal) -> None:
+        items = [effect(A, f"iron.sleep[{n}]", kind="sleep", due_at=10 + n) for n in range(5)]
+        started.append(queued(*items, effect(B, "iron.wait_for[0]:go", kind="signal", due_at=90)), durability=FAST)
+        started.send(Signal(run_id=B, name="go", sent_at=5))
+        with started.reading() as reader:
+            pages = [[item.key for item in reader.ended_waits(13, start, 2)] for start in (0, 2, 4)]
+        assert pages == [
+            ["iron.sleep[0]", "iron.sleep[1]", "iron.wait_for[0]:go"], ["iron.sleep[2]", "iron.sleep[3]"], [],
+        ]  # fmt: skip
+
     # -- exchange ------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("durability", list(Durability))

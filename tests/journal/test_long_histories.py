@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import DomainEvent, RunCompleted
 from ironflow_nb.core.identity import RunId, run_id
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
-from ironflow_nb.journal.ports import Durability, Select
+from ironflow_nb.journal.ports import Durability, QueueItem, QueueSelect, Select
 from ironflow_nb.journal.sqlite_file import begin_reading, open_reader
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.journal.sqlite_reader import SqliteReader
@@ -123,3 +123,32 @@ def test_the_first_steps_of_a_run_take_as_long_in_a_long_run(tmp_path: Path, is_
     with SqliteJournal(long, read_only=True).reading() as reader:
         assert reader.steps(select) == reader.steps(replace(select, limit=None))[:10]
         assert len(reader.steps(replace(select, limit=10_000))) == 8 * N_FEW * (5 if is_latest else 6) // 5
+
+
+def journal_of_waits(path: Path, n_runs: int) -> Path:
+    """Write a journal of runs of which each waits for a far time."""
+    journal = SqliteJournal(path)
+    author = Author()
+    for run in ids()[:n_runs]:
+        author.start(run)
+        item = QueueItem(run_id=run, kind="sleep", key="iron.sleep[0]", due_at=1 << 60, created_at=1)
+        journal.append([replace(author.entry(run), put_work=(item,))], durability=Durability.PROCESS)
+    journal.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda reader: reader.ended_waits(9, 0, 1000),
+        lambda reader: reader.next_due_at(9),
+        lambda reader: reader.starts(["flow f"]),
+        lambda reader: reader.work(QueueSelect(is_dead=True)),
+        lambda reader: reader.work(QueueSelect(kind="run", claimable_at=9, alive=["me"], limit=9)),
+        lambda reader: reader.runs(Select(statuses=(RunStatus.WAITING,), limit=9)),
+    ],
+    ids=["ended_waits", "next_due_at", "starts", "dead", "detached", "waiting"],
+)
+def test_a_look_for_work_takes_as_long_beside_many_waits(tmp_path: Path, ask: Ask) -> None:
+    short, long = (n_instructions(journal_of_waits(tmp_path / f"{n}.db", n), ask) for n in (20, 160))
+    assert long <= short * 1.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from ironflow_nb.core.event_codec import decode_as
@@ -25,6 +26,7 @@ MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
 _LOOKS_AT_CALLS: Final = 200
+READ_AT_ONCE: Final = 1000
 _REPLAYED: Final = (RunStatus.RUNNING, RunStatus.PENDING)
 _KINDS: Final = {*WaitKind, *StartKind}
 _FOREIGN_US: Final = 10_000_000
@@ -100,12 +102,15 @@ class Waker:
 
     def _find(self, reader: Reader, now: int) -> int:
         """Note the runs that can go on; return when something is due, if nothing happens before."""
-        roots = self._roots(reader, reader.ended_waits(now))
-        self._found.extend(run.run_id for run in roots if self._is_free(reader, run))
-        next_due_at = reader.next_due_at(now)
-        # A living owner ends its waits itself; if it dies before it does, nothing else tells of it.
-        is_held = any(self._may_wake(reader, run) and run.owner not in {None, self._engine.owner} for run in roots)
-        return min(next_due_at, now + _HELD_US) if is_held else next_due_at
+        is_held, start, next_due_at = False, -READ_AT_ONCE, reader.next_due_at(now)
+        while True:
+            start += READ_AT_ONCE
+            roots = self._roots(reader, items := reader.ended_waits(now, start, READ_AT_ONCE))
+            self._found.extend(run.run_id for run in roots if self._is_free(reader, run))
+            # A living owner ends its waits itself; if it dies before it does, nothing else tells of it.
+            is_held |= any(self._may_wake(reader, run) and run.owner not in {None, self._engine.owner} for run in roots)
+            if len(items) < READ_AT_ONCE or len(self._found) >= READ_AT_ONCE:  # the rest is found after these
+                return min(next_due_at, now + _HELD_US) if is_held else next_due_at
 
     def _n_free(self) -> int:
         """Return how many runs may begin or go on now. A waiting run does not count as active."""
@@ -281,8 +286,9 @@ def is_any_waiting(engine: Engine, reader: Reader, *, without: Collection[RunId]
     """Return True if a run waits that this process defines."""
 
     def known(*statuses: RunStatus) -> Iterator[RunRow]:
-        runs = reader.runs(Select(statuses=statuses, without=without, limit=_KNOWN))
-        return (run for run in runs if REGISTRY.find_of(run))
+        # One status after the other, for which there is an index: a million runs may wait.
+        found = (reader.runs(Select(statuses=(status,), without=without, limit=_KNOWN)) for status in statuses)
+        return (run for run in chain.from_iterable(found) if REGISTRY.find_of(run))
 
     return any(known(RunStatus.WAITING)) or any(
         not engine.access.is_owner_alive(reader, run.owner) and still_waits(reader, run) for run in known(*_REPLAYED)

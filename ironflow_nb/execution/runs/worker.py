@@ -14,7 +14,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.detached_runs import DETACHED
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.idle_runs import end_idle, stop_idle
-from ironflow_nb.execution.runs.waker import Waker, still_waits
+from ironflow_nb.execution.runs.waker import READ_AT_ONCE, Waker, still_waits
 from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_root, is_waiting, park
@@ -26,7 +26,6 @@ CHECK_S: Final = 1.0
 """Seconds between two looks for owners that have died, which change nothing in the journal."""
 MOST_DEATHS: Final = 5
 """A run fails when this number of workers have died in it in a row, without a finished step in between."""
-_READ_AT_ONCE: Final = 1000
 
 _MOST_NAMED: Final = 20
 """The definitions that the line about an undefined one names at most."""
@@ -46,7 +45,7 @@ class FreeRuns(Waker):
     def _find(self, reader: Reader, now: int) -> int:
         next_at = super()._find(reader, now)
         alive = self._engine.access.living_owners(reader)
-        free = QueueSelect(kind=DETACHED, claimable_at=now, alive=alive, limit=_READ_AT_ONCE)
+        free = QueueSelect(kind=DETACHED, claimable_at=now, alive=alive, limit=READ_AT_ONCE)
         found = {item.run_id for item in reader.work(free)}
         runs = reader.runs(Select(run_ids=found))
         self._found.extend(run.run_id for run in reversed(runs) if self._is_free(reader, run))
