@@ -1,4 +1,7 @@
-"""Real servers of queues for the tests: Redis, RabbitMQ and NATS as programs, SQS as moto's server in this process."""
+"""Real servers of queues for the tests: Redis, RabbitMQ and NATS as programs, SQS as moto's server in this process.
+
+Their libraries are imported where they are used: to import them takes seconds, which every collection of tests would.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
-import nats
-import pika
 import pytest
-import redis
-from moto.server import ThreadedMotoServer
 
 from tests.conftest import IN_CI
 
@@ -133,6 +131,8 @@ class RedisServer(BrokerServer):
         return [program("redis-server", "redis-server"), *words.replace("'", "").split(" "), str(self.port)]
 
     def client(self) -> Any:
+        import redis
+
         return redis.Redis(port=self.port)
 
     def probe(self) -> None:
@@ -185,6 +185,8 @@ class RabbitmqServer(BrokerServer):
         super().close()
 
     def _connection(self) -> Any:
+        import pika
+
         return pika.BlockingConnection(pika.URLParameters(f"amqp://ironflow:a%20secret@127.0.0.1:{self.port}/"))
 
     def probe(self) -> None:
@@ -203,6 +205,8 @@ class RabbitmqServer(BrokerServer):
     def send(
         self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, message_id: str | None = ""
     ) -> None:
+        import pika
+
         own_id = uuid.uuid4().hex if message_id == "" else message_id
         properties = pika.BasicProperties(headers=dict(headers or {}), message_id=own_id, delivery_mode=2)
         connection = self._connection()
@@ -245,6 +249,8 @@ class NatsServer(BrokerServer):
         ]
 
     async def _with(self, act: Any) -> Any:
+        import nats
+
         async def ignored(_error: Exception) -> None:
             pass
 
@@ -288,6 +294,8 @@ class SqsServer(BrokerServer):
         return []
 
     def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port)
         self._server.start()
@@ -299,6 +307,8 @@ class SqsServer(BrokerServer):
         """See `start`."""
 
     def client(self) -> Any:
+        import boto3
+
         address = f"http://127.0.0.1:{self.port}"
         return boto3.client(
             "sqs", endpoint_url=address, region_name="eu-west-1", aws_access_key_id="k", aws_secret_access_key="s"

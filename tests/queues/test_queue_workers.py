@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import redis
 
 import ironflow_nb as iron
 from ironflow_nb.cli.worker_process import Dispatch
@@ -71,7 +70,7 @@ def test_a_message_that_was_delivered_too_often_is_not_tried_once_more(
     url = redis_server.new_url()
     stream = url.partition("stream=")[2].partition("&")[0]
     redis_server.send(url, body_of(1))
-    with redis.Redis(port=redis_server.port) as client:
+    with redis_server.client() as client:
         client.xgroup_create(stream, "ironflow-orders", id="0")
         client.xreadgroup("ironflow-orders", "a process that it has ended", {stream: ">"})
         client.xclaim(stream, "ironflow-orders", "another one", 0, [client.xrange(stream)[0][0]], retrycount=10)
@@ -94,7 +93,7 @@ def test_a_server_that_executes_nothing_takes_messages(redis_server: RedisServer
 
 def test_fields_without_a_body_are_the_body(redis_server: RedisServer, engine: Engine) -> None:
     url = redis_server.new_url()
-    with redis.Redis(port=redis_server.port) as client:
+    with redis_server.client() as client:
         client.xadd(url.partition("stream=")[2].partition("&")[0], {"article": "pen", "n": 2})
     queue = iron.queue("orders", url, emit="placed").start()
     until(lambda: events(engine) == [{"article": "pen", "n": "2"}])
