@@ -105,9 +105,22 @@ def _is_defining_call(call: ast.Call) -> bool:
 
 
 def _makes_definition(call: ast.Call) -> bool:
+    return _maker(call) in _MAKERS
+
+
+def _maker(call: ast.Call) -> str:
     package, *chain = dotted(_called(call)) or ("",)
-    name = chain[0] if chain and package in {"iron", "ironflow_nb"} else package
-    return name in _MAKERS
+    return chain[0] if chain and package in {"iron", "ironflow_nb"} else package
+
+
+class WithoutStart(ast.NodeTransformer):
+    """Leaves the end of ``iron.queue(...).start()`` out: a worker starts a queue once it has its journal."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """See `ast.NodeTransformer`."""
+        self.generic_visit(node)
+        made = node.func.value if isinstance(node.func, ast.Attribute) and node.func.attr == "start" else None
+        return made if isinstance(made, ast.Call) and _maker(made) == "queue" else node
 
 
 def _called(call: ast.Call) -> ast.expr:

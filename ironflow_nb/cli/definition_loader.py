@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ironflow_nb.cli.defining_statements import Statement, bound_names, calls_in, defining_statements
+from ironflow_nb.cli.defining_statements import Statement, WithoutStart, bound_names, calls_in, defining_statements
 from ironflow_nb.code_identity.syntax import dotted
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.durable_cells.cell import Cell, CellOptions
@@ -165,7 +165,8 @@ def _execute(statement: Statement, namespace: dict[str, Any], lost: set[str]) ->
         logger().warning("%s: it %s, and is left out; flows that need %s fail", statement, why, ", ".join(names))
         return
     try:
-        execute_statements(statement.cell, [*_futures(statement.cell), statement.node], namespace)
+        node = WithoutStart().visit(statement.node)
+        execute_statements(statement.cell, [*_futures(statement.cell), node], namespace)
     except (Exception, SystemExit) as error:
         if is_setup(statement.node):  # a magic may need a front end
             logger().warning("%s: %s: %s", statement, type(error).__name__, error)

@@ -159,9 +159,15 @@ def test_a_journal_that_refuses_makes_no_dead_letter(engine: Engine, ended: Call
 
 
 def test_a_worker_loads_a_queue_and_does_not_start_it_while_it_loads(tmp_path: Any, engine: Engine) -> None:
-    source = f"import ironflow_nb as iron\norders = iron.queue('orders', {URL!r}, emit='placed')\norders.start()\n"
-    (tmp_path / "shop.py").write_text(source + "orders.deliver({})\n")
+    lines = [
+        "import ironflow_nb as iron",
+        f"orders = iron.queue('orders', {URL!r}, emit='placed').start()",
+        "orders.start()",
+        f"iron.queue('others', {URL!r}, emit='placed').start()",
+        "orders.deliver({})",
+    ]
+    (tmp_path / "shop.py").write_text("\n".join(lines))
     load_definitions(str(tmp_path / "shop.py"))
-    found: Any = REGISTRY.find("queue", "orders")
-    assert not found.is_taking
+    found: Any = [REGISTRY.find("queue", name) for name in ("orders", "others")]
+    assert [each.is_taking for each in found] == [False, False]
     assert events(engine) == []
