@@ -6,7 +6,6 @@ fills while it runs is left out of the walk: its content is a result of the code
 
 from __future__ import annotations
 
-import ast
 import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ from ironflow_nb.code_identity.name_resolution import (
     owner_of,
 )
 from ironflow_nb.code_identity.referenced_values import constant_digest, is_constant, may_have_members, shown
-from ironflow_nb.code_identity.source import function_source, is_generated, is_user_class, is_user_function
+from ironflow_nb.code_identity.source import decorated, function_source, is_generated, is_user_class, is_user_function
 from ironflow_nb.code_identity.source_files import Excerpt, declared_content
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name
 from ironflow_nb.values.classes import class_name
@@ -159,16 +158,15 @@ def _decorator_ids(codes: Sequence[CodeReference], readings: Sequence[Reading]) 
     return {id(innermost(each) if isinstance(each, types.FunctionType) else each) for each in found}
 
 
-def _cells_changed_by_siblings(function: types.FunctionType) -> Iterable[Chain]:
+def _cells_changed_by_siblings(fn: types.FunctionType) -> Iterable[Chain]:
     """Return the function's closure variables that flows and steps in the same outer function change."""
-    cells = function.__code__.co_freevars
-    around = function.__globals__.get(function.__qualname__.partition(".")[0])
+    cells = fn.__code__.co_freevars
+    around = fn.__globals__.get(fn.__qualname__.partition(".")[0])
     if not cells or not isinstance(around, types.FunctionType):
         return ()
     source = function_source(innermost(around))
-    nodes = () if isinstance(source, str) else ast.walk(source.tree)
-    ours = [node for node in nodes if has_our_decorator(node, function.__globals__)]
-    return [chain for node in ours for chain in changed_names(node, cells)]
+    nodes = () if isinstance(source, str) else decorated(source.text)
+    return [chain for node in nodes if has_our_decorator(node, fn.__globals__) for chain in changed_names(node, cells)]
 
 
 def _names_of(code: Any) -> tuple[Mapping[str, Any], Mapping[str, types.CellType]]:

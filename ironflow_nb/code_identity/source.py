@@ -90,9 +90,19 @@ def _is_a_file(filename: str) -> bool:
     return entry is not None and len(entry) > 1 and entry[1] is not None
 
 
+# A flow asks for the sources of what it refers to, and of the function around it, again and again.
+_block: Final = lru_cache(maxsize=64)(inspect.getblock)
+
+
+@lru_cache(maxsize=64)
+def decorated(text: str) -> tuple[ast.AST, ...]:
+    """Return what has a decorator in the source of a function, cached: it must not be changed."""
+    return tuple(node for node in ast.walk(statement(text) or ast.Pass()) if getattr(node, "decorator_list", ()))
+
+
 def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
     try:
-        text = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))
+        text = textwrap.dedent("".join(_block(tuple(lines[code.co_firstlineno - 1 :]))))
     except (SyntaxError, TokenError):  # the file was replaced, or is being edited
         return None
     tree = named_tree(text, code.co_name)
@@ -125,8 +135,7 @@ def _lambdas(text: str) -> tuple[ast.Lambda, ...]:
 
 
 def _has_arguments_of(node: ast.Lambda, code: types.CodeType) -> bool:
-    given = node.args
-    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     return names == list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
@@ -180,10 +189,9 @@ def _class_lines(lines: list[str], kind: type, methods: list[types.FunctionType]
 
 
 def _definitions(lines: list[str], qualname: str) -> Iterator[FunctionNode | ast.ClassDef]:
-    """Yield the definitions of that qualified name, in the order of the file."""
+    """Return the definitions of that qualified name, in the order of the file."""
     tree = parsed("".join(lines))
-    if tree is not None:
-        yield from _definitions_in(tree, qualname.replace("<locals>.", "").split("."))
+    return iter(()) if tree is None else _definitions_in(tree, qualname.replace("<locals>.", "").split("."))
 
 
 def _definitions_in(tree: ast.AST, path: list[str]) -> Iterator[FunctionNode | ast.ClassDef]:
