@@ -28,7 +28,12 @@ TOPICS = ["journal", "place", "sqlite", "use", "engine", "values", "clock", "ver
 # -- the frame ---------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_journal_is_told_in_a_fixed_order_with_nothing_to_worry_about(kept: Path) -> None:
+def test_a_sound_journal_is_told_in_a_fixed_order_with_nothing_to_worry_about(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = kept.with_name("mounts")
+    mounts.write_text("1 1 0:1 / / rw - ext4 x rw\n")  # the files of tests lie in memory, of which the doctor warns
+    monkeypatch.setattr(file_checks, "_MOUNTS", mounts)
     report = found(kept)
     assert list(report.columns) == ["topic", "what", "found", "state", "advice"]
     assert (report.dtypes == "string").all()
@@ -302,6 +307,7 @@ def test_little_space_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_sync_that_is_slow_or_none_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_checks, "SLOW_SYNC_S", 0.0)
+    monkeypatch.setattr(file_checks, "NO_SYNC_S", 0.0)
     assert 'durability="process"' in row(found(kept), "sync")[2]
     monkeypatch.setattr(file_checks, "NO_SYNC_S", 1e9)
     assert "no disk is that fast" in row(found(kept), "sync")[1]

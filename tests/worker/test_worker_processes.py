@@ -179,6 +179,7 @@ def test_a_first_signal_ends_a_worker_after_the_bodies_in_flight_and_a_second_on
     other = place.start("gated.start(7, detach=True)")
     second = place.worker("script.py")
     until(lambda: run.status is RunStatus.COMPLETED and "gate 7" in place.noted())
+    until(lambda: late.status is RunStatus.WAITING)
     assert "gate 1" not in place.noted()
     second.send_signal(signal.SIGINT)
     until(lambda: "once more" in place.said(1))
