@@ -3,6 +3,7 @@ from . import errors as errors
 from .access.access_frames import audit as audit
 from .agents.agent import agent as agent
 from .agents.conversation_frame import conversation as conversation
+from .compute.ray_executor import RayExecutor as RayExecutor
 from .core.lanes import Lane as Lane
 from .core.retry import Retry as Retry
 from .deciders.decider import Decider as Decider

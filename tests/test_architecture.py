@@ -17,7 +17,7 @@ NAME = PACKAGE.name
 
 FLOORS = {
     "errors": 0, "core": 0, "_version": 0,
-    "values": 1, "value_store": 1, "journal": 1, "dynamodb": 1, "code_identity": 1, "telemetry": 1,
+    "values": 1, "value_store": 1, "journal": 1, "dynamodb": 1, "code_identity": 1, "telemetry": 1, "compute": 1,
     "execution": 2, "history": 2, "diagram": 2, "diagnosis": 2, "views": 2,
     "access": 3, "triggers": 3, "retention": 3, "handles": 3,
     "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4, "queues": 4, "remote": 4,

@@ -49,6 +49,7 @@ HEAVY: Final = {
     "pickletools": "few secrets are numbers, or may be in a path",
     "prometheus_client": "an extra",
     "pyarrow": "only frames need it",
+    "ray": "an extra, and seconds",
     "pygraphviz": "it is absent where it has no wheel",
     "starlette": "an extra",
     "uvicorn": "an extra",

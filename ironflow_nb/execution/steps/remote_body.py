@@ -173,8 +173,8 @@ class RemoteBody(LimitedBody):
         session, stop = self._session, self._session.stop_request
         if session.phase is RunPhase.OPEN:
             return
-        # Dask does not say which of its calls have begun.
-        is_telling = not type(self._executor).__module__.startswith("distributed.")
+        # Dask and Ray do not say which of their calls have begun.
+        is_telling = not type(self._executor).__module__.startswith(("distributed.", "ironflow_nb.compute."))
         if stop is not None and stop.request is StopRequest.CANCEL:
             self._leave(future, "after its run was cancelled")
             raise self._stopped()

@@ -1,0 +1,1 @@
+"""Executors for clusters whose libraries have none."""
