@@ -18,7 +18,7 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import examined
 from ironflow_nb.diagnosis.findings import Finding, Severity
-from ironflow_nb.diagnosis.inspection import JournalContents
+from ironflow_nb.diagnosis.inspection import JournalContents, place_and_trouble
 from ironflow_nb.diagnosis.server_checks import server
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution import (
@@ -35,7 +35,7 @@ from ironflow_nb.execution import (
 )
 from ironflow_nb.journal.ports import Lease, QueueItem
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
-from ironflow_nb.value_store.value_place import noted_place, values_in
+from ironflow_nb.value_store.value_place import values_in
 from ironflow_nb.values.signed_pickles import KEY_BYTES, KEY_VARIABLE, key_path
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def findings(engine: Engine) -> list[Finding]:
         *_run_check("use", partial(_check_owners, engine, journal.contents)),
         *_run_check("use", partial(_check_starts, engine, journal.contents)),
         *_engine_findings(engine),
-        *_run_check(
-            "values", partial(_check_place, None if journal.contents is None else journal.contents.value_place)
-        ),
+        *_run_check("values", partial(_check_place, *_place_of(journal.contents))),
         *_run_check("values", partial(_check_key, journal.contents)),
         *_run_check("clock", partial(_check_clock, engine, journal.contents)),
         *_run_check("versions", _check_versions),
@@ -259,22 +257,28 @@ def _check_notebook(_engine: Engine) -> Iterator[Finding]:
         yield Finding("engine", "extension", "loaded")
 
 
-def _check_place_of_server(engine: Engine) -> Iterator[Finding]:
-    with engine.journal.reading() as reader:
-        place = reader.extension(noted_place)
-    yield from _check_place(place)
+def _place_of(contents: JournalContents | None) -> tuple[str | None, str | None]:
+    return (None, None) if contents is None else (contents.value_place, contents.place_trouble)
 
 
-def _check_place(place: str | None) -> Iterator[Finding]:
+def _check_place(place: str | None, trouble: str | None = None) -> Iterator[Finding]:
     if place is None:
         return
     try:
-        values_in(place).has(ValueId(bytes(20)))  # which is that of no value
+        if trouble is None:
+            values_in(place).has(ValueId(bytes(20)))  # which is that of no value
     except JournalError as error:
-        advice = "check the place, the credentials and the network; nothing that was recorded is lost"
-        yield Finding("values", "place", str(error), Severity.PROBLEM, advice)
-    else:
+        trouble = str(error)
+    if trouble is None:
         yield Finding("values", "place", place)
+    else:
+        advice = "check the place, the credentials and the network; nothing that was recorded is lost"
+        yield Finding("values", "place", trouble, Severity.PROBLEM, advice)
+
+
+def _check_place_of_server(engine: Engine) -> Iterator[Finding]:
+    with engine.journal.reading() as reader:
+        yield from _check_place(*reader.extension(place_and_trouble))
 
 
 def _check_key(contents: JournalContents | None) -> Iterator[Finding]:

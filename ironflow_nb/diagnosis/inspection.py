@@ -23,14 +23,14 @@ import msgspec
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED
 from ironflow_nb.core.wait_rules import StartKind
-from ironflow_nb.errors import JournalError
+from ironflow_nb.errors import JournalError, StoreUnreachable
 from ironflow_nb.execution import Clock
 from ironflow_nb.journal.ports import Lease, QueueItem, QueueSelect, Select
 from ironflow_nb.journal.sqlite_file import begin_reading
 from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.value_store.object_store import ObjectStore
-from ironflow_nb.value_store.value_place import noted_place, values_in
+from ironflow_nb.value_store.value_place import noted_place, own_place, values_in
 from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from ironflow_nb.values.value_files import ValueFiles
@@ -70,7 +70,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     A number is None if it could not be found in time. `mode` is None if no process has the journal open. `damage` has
     the messages of SQLite's integrity check, and None if the file is too large for it. `n_values` counts large values,
     whose files in `value_place` have `value_bytes` bytes together; those of `n_values_lost` are missing or have another
-    size; None is the folder beside the journal.
+    size; None is the folder beside the journal, and `place_trouble` why nothing is asked for there.
     `starts` are due schedules and events, and dead letters of them.
     """
 
@@ -87,6 +87,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     n_values_lost: int = 0
     value_bytes: int = 0
     value_place: str | None = None
+    place_trouble: str | None = None
     has_pickles: bool | None = None
     leases: Mapping[str, Lease] = msgspec.field(default_factory=dict)
     unfinished: Collection[RunRow] = ()
@@ -166,15 +167,17 @@ def _read_contents(path: Path, options: str, clock: Clock) -> JournalContents:
 
 
 def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContents, clock: Clock) -> JournalContents:
-    place = noted_place(connection)
-    files = ValueFiles(path.parent / "values") if place is None else values_in(place)
+    place, trouble = place_and_trouble(connection)
+    files = values_in(place) if place is not None and trouble is None else ValueFiles(path.parent / "values")
     reader = SqliteReader(connection, files)
     leases, unfinished = reader.leases(), reader.runs(Select(statuses=OWNED))
     now, queue = clock.now(), reader.work(QueueSelect())
     deadline_s = clock.monotonic() + LIMIT_S
     connection.set_progress_handler(lambda: clock.monotonic() > deadline_s, _STEPS_BETWEEN_LOOKS)
     has_pickles = _in_time(lambda: bool(connection.execute(_HAS_PICKLES, (PICKLE,)).fetchone()[0]))
-    sizes = _in_time(lambda: _value_sizes(connection, files, lambda: clock.monotonic() > deadline_s))
+    sizes = None
+    if trouble is None:
+        sizes = _in_time(lambda: _value_sizes(connection, files, lambda: clock.monotonic() > deadline_s))
     n_runs, n_steps, n_events = (_in_time(partial(_number, connection, query)) for query in _COUNTS)
     connection.set_progress_handler(None, 0)
     return msgspec.structs.replace(
@@ -185,6 +188,7 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
         newest_at=connection.execute(_NEWEST).fetchone()[0],
         has_pickles=has_pickles,
         value_place=place,
+        place_trouble=trouble,
         n_values=None if sizes is None else len(sizes),
         n_values_lost=sum(is_size != was_size for was_size, is_size in sizes or ()),
         value_bytes=sum(is_size or 0 for _, is_size in sizes or ()),
@@ -193,6 +197,14 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
         unfinished=unfinished,
         starts=[item for item in queue if item.kind in set(StartKind) and item.due_at <= now],
     )
+
+
+def place_and_trouble(connection: sqlite3.Connection) -> tuple[str | None, str | None]:
+    """Return the place of large values, if it is not beside the journal, and why nothing is asked for there, if so."""
+    try:
+        return own_place(connection), None
+    except StoreUnreachable as error:
+        return noted_place(connection), str(error)
 
 
 def _value_sizes(

@@ -46,7 +46,7 @@ class ConnectionLost(JournalError):
 
 
 class StoreUnreachable(JournalError):
-    """The store of large values can't be reached, or refuses what is asked: a value in it is not lost for that."""
+    """The store of large values can't be reached, refuses, or is not to be trusted: no value in it is lost for that."""
 
 
 class JournalConflict(JournalError):

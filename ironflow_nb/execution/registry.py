@@ -218,7 +218,7 @@ def make_engine(
     journal = _journal(where, read_only=read_only)
     from ironflow_nb.value_store.value_place import ValuePlace, keep_values_in
 
-    keep_values_in(journal, values, system_entropy(8).hex(), partial(journal.exchange, durability=Durability.POWER))
+    keep_values_in(journal, values, system_entropy, partial(journal.exchange, durability=Durability.POWER))
     if clock is None and where.startswith(SERVERS):
         clock = ServerClock(lambda: journal.ahead)  # type: ignore[attr-defined]  # leases hold whatever a machine's clock says
     engine = Engine(journal, durability=chosen, clock=clock, park_s=parks)

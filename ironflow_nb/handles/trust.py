@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from ironflow_nb.core.identity import RunId, ValueId
-from ironflow_nb.errors import NotAJournal
+from ironflow_nb.errors import JournalError, NotAJournal
 from ironflow_nb.execution import REGISTRY, Engine, is_own_start, make_engine, missing_signatures, signature_of_start
 from ironflow_nb.history.lookup import skip_damaged
-from ironflow_nb.journal.ports import QueueSelect, RunCommit, Select
+from ironflow_nb.journal.ports import QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.triggers.trigger_rows import triggers_of
+from ironflow_nb.value_store.value_place import sign_place
 from ironflow_nb.values.codecs import JSON, PICKLE
 from ironflow_nb.values.failures import ERROR, has_pickles
 from ironflow_nb.values.stored_value import RECORD
@@ -25,8 +27,8 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
     """Sign everything in a journal that can execute code as this user's own; return the number of new signatures.
 
     Signed are pickles (also in failures), records of durable cells, runs with their arguments, graphs, schedules,
-    emitted events, and pending effects and timers. Any of them can make your process do what its author wanted: trust a
-    journal only if you know where it comes from. Without a path it is the current journal.
+    emitted events, pending effects and timers, and the place of large values. Any of them can make your process do what
+    its author wanted: trust a journal only if you know where it comes from. Without a path it is the current journal.
 
     Raises:
         NotAJournal: there is no journal at that path.
@@ -35,10 +37,24 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
     try:
         if not chosen.access.journal.exists():
             raise NotAJournal(f"there is no journal at {chosen.access.journal.location}, so there is nothing to trust")
-        return _sign_values(chosen) + _sign_payloads(chosen) + _sign_starts(chosen) + _sign_runs(chosen)
+        n_signed = _sign_place(chosen)  # first: the contents of large values are read from there
+        return n_signed + _sign_values(chosen) + _sign_payloads(chosen) + _sign_starts(chosen) + _sign_runs(chosen)
     finally:
         if path is not None:
             chosen.close()
+
+
+def _sign_place(engine: Engine) -> int:
+    n_signed = 0
+
+    def act(reader: Reader) -> list[RunCommit]:
+        nonlocal n_signed
+        n_signed = reader.extension(lambda connection: int(sign_place(connection, engine.signer)))
+        return []
+
+    with suppress(JournalError):  # the memory journal of tests has no tables
+        engine.access.exchange(act, engine.durability)
+    return n_signed
 
 
 def _sign_values(engine: Engine) -> int:

@@ -1,7 +1,8 @@
 """Where a journal keeps its large values: beside itself, or where its settings say.
 
 The place is noted once, before there are any, in a folder of its own below what was asked for: so several journals may
-share a bucket, and none removes the values of another.
+share a bucket, and none removes the values of another. The note is signed: in a journal of somebody else it could send
+the results of this user anywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ironflow_nb.core.identity import ValueId
-from ironflow_nb.errors import JournalConflict, JournalError
+from ironflow_nb.errors import JournalConflict, JournalError, StoreUnreachable
+from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts
 from ironflow_nb.values.value_files import LargeValues, ValueFiles
 
@@ -26,23 +28,71 @@ if TYPE_CHECKING:
 
 _LOOK: Final = "SELECT value FROM settings WHERE name = 'values'"
 _NOTE: Final = "INSERT INTO settings (name, value) VALUES ('values', ?)"
+_CHANGE: Final = "UPDATE settings SET value = ? WHERE name = 'values'"
+_SIGNED: Final = "place of values"
 _PROBE: Final = ValueId(bytes(20))
 _LARGE: Final = 'SELECT 1 FROM "values" WHERE size >= ? LIMIT 1'
 
 
 def noted_place(connection: sqlite3.Connection) -> str | None:
     """Return the URL of the folder in which the journal keeps its large values; None if that is its own."""
+    found = _note_of(connection)
+    return None if found is None else found[1]
+
+
+def _note_of(connection: sqlite3.Connection) -> tuple[str, str] | None:
+    """Return the signature (hex) and the URL that are noted."""
     found = connection.execute(_LOOK).fetchone()
-    return None if found is None else str(found[0])
+    if found is None:
+        return None
+    mac, _, place = found[0].partition(" ")
+    return mac, place
+
+
+def _is_own(mac: str, place: str) -> bool:
+    return Signer(bytes).is_own(_SIGNED, place.encode(), bytes.fromhex(mac))
+
+
+def own_place(connection: sqlite3.Connection) -> str | None:
+    """Return what `noted_place` does.
+
+    Raises:
+        StoreUnreachable: somebody else noted it.
+    """
+    found = _note_of(connection)
+    if found is None:
+        return None
+    if not _is_own(*found):
+        place = found[1].rpartition("/")[0]
+        raise StoreUnreachable(
+            f"the large values of this journal are in {place}, as somebody else noted, and are not asked for there; if "
+            f"you want that, open it once with iron.open(path, values={place!r}), run iron.trust(path), or use the "
+            "IRONFLOW_KEY of its other users"
+        )
+    return found[1]
+
+
+def sign_place(connection: sqlite3.Connection, signer: Signer) -> bool:
+    """Sign the note as this user's own; return False if there is none, or it is already. Lock: in one that writes."""
+    found = _note_of(connection)
+    if found is None or _is_own(*found):
+        return False
+    connection.execute(_CHANGE, (_signed(found[1], signer),))
+    return True
+
+
+def _signed(place: str, signer: Signer) -> str:
+    return f"{signer.sign_for_process(_SIGNED, place.encode()).hex()} {place}"
 
 
 def large_values(connection: sqlite3.Connection, own: LargeValues) -> LargeValues:
     """Return the large values of the journal of the connection; `own` are those beside it.
 
     Raises:
+        StoreUnreachable: somebody else noted the place.
         ModuleNotFoundError: the libraries for its place are not installed.
     """
-    place = noted_place(connection)
+    place = own_place(connection)
     return own if place is None else values_in(place)
 
 
@@ -88,9 +138,12 @@ class HasPlace(Protocol):
 
 
 def keep_values_in(
-    journal: HasPlace, given: str | os.PathLike[str] | None, folder: str, exchange: Callable[[Any], object]
+    journal: HasPlace,
+    given: str | os.PathLike[str] | None,
+    entropy: Callable[[int], bytes],
+    exchange: Callable[[Any], object],
 ) -> None:
-    """Note in the journal that its large values are kept there, in that folder, unless it is noted or nothing given.
+    """Note in the journal that its large values are kept there, unless it is noted or nothing given.
 
     `exchange` is that of the journal: it calls a function within a transaction that writes.
 
@@ -110,8 +163,9 @@ def keep_values_in(
             noted = reader.extension(noted_place)
         if noted is not None or is_read_only:
             _refuse_other(journal.location, noted, place)
-        else:
-            exchange(lambda reader: reader.extension(partial(_note_place, journal.location, place, folder)))
+        if not is_read_only:
+            folder, signer = entropy(8).hex(), Signer(entropy)
+            exchange(lambda reader: reader.extension(partial(_note_place, journal.location, place, folder, signer)))
     except BaseException:
         journal.close()
         raise
@@ -123,11 +177,12 @@ def _canonical(place: str) -> str:
     return place.rstrip("/") if folder is None else folder.expanduser().absolute().as_uri()
 
 
-def _note_place(journal: str, place: str, folder: str, connection: sqlite3.Connection) -> tuple[()]:
+def _note_place(journal: str, place: str, folder: str, signer: Signer, connection: sqlite3.Connection) -> tuple[()]:
     """Note the place, and return that nothing else is to be written. Lock: in a transaction that writes."""
     noted = noted_place(connection)
-    if noted is not None:  # another process was faster
+    if noted is not None:  # also if another process was faster
         _refuse_other(journal, noted, place)
+        sign_place(connection, signer)
         return ()
     if connection.execute(_LARGE, (INLINE_LIMIT,)).fetchone():
         raise JournalConflict(
@@ -137,7 +192,7 @@ def _note_place(journal: str, place: str, folder: str, connection: sqlite3.Conne
     values = values_in(f"{place}/{folder}")
     values.write(_PROBE, b"x")  # finds out whether values can be kept there
     values.remove(_PROBE)
-    connection.execute(_NOTE, (f"{place}/{folder}",))
+    connection.execute(_NOTE, (_signed(f"{place}/{folder}", signer),))
     return ()
 
 
@@ -161,10 +216,10 @@ class ValuePlace:
 
     @property
     def url(self) -> str | None:
-        """The URL of the folder in which they are; None if they are where the journal has its own."""
+        """The URL of the folder in which they are; None if the journal has its own, or somebody else noted it."""
         if not self._is_known and hasattr(self._journal, "files"):
-            with self._journal.reading() as reader:
-                self._url = reader.extension(noted_place)
+            with self._journal.reading() as reader, suppress(StoreUnreachable):
+                self._url = reader.extension(own_place)
         self._is_known = True
         return self._url
 

@@ -124,6 +124,29 @@ def test_a_journal_that_is_in_use_gets_a_place_and_its_user_follows(opened: Open
     assert not (tmp_path / "values").exists()
 
 
+def test_the_place_that_somebody_else_noted_is_asked_for_nothing_until_it_is_trusted(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(values=tmp_path / "a")
+    assert report.options(key="k")(1) == 100_001
+    monkeypatch.setenv("IRONFLOW_KEY", "of somebody else")
+    opened()
+    with pytest.raises(StoreUnreachable, match="as somebody else noted, and are not asked for there"):
+        last().value("large")
+    with pytest.raises(StoreUnreachable, match="open it once with"):
+        flow(lambda: len(large(2)), name="other")()
+    assert iron.doctor().set_index("what").loc["place"]["state"] == "problem"
+    assert len(files(tmp_path / "a")) == 1
+    opened(values=tmp_path / "a")
+    opened()
+    assert flow(lambda: len(large(2)), name="other")() == 100_000
+    monkeypatch.setenv("IRONFLOW_KEY", "of a third one")
+    assert iron.trust(tmp_path / "journal.db") > 0
+    opened()
+    assert flow(lambda: len(large(3)), name="third")() == 100_000
+    assert len(files(tmp_path / "a")) == 3
+
+
 def test_journals_that_share_a_place_remove_nothing_of_each_other(
     opened: Open, place: str, count: Callable[[], int]
 ) -> None:
