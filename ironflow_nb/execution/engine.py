@@ -267,10 +267,8 @@ class Engine:
             try:
                 if session.is_open:
                     session.commit_queued()
-                    with session.lock:  # so that it does not go on after it was found waiting
-                        session.end(self._last_event(session))
-                else:
-                    session.flush()
+                with session.lock:  # so that it does not go on after it was found waiting, nor has ended meanwhile
+                    session.end(self._last_event(session)) if session.is_open else session.flush()
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
             session.wakeups.wake()  # a thread of the run that waits sees that the run has ended here

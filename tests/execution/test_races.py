@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
@@ -16,6 +18,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
+from ironflow_nb.core.events import RunCompleted
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalBusy, RunFinished
@@ -29,6 +32,7 @@ from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import folded
+from tests.waits.conftest import until
 
 DONE: list[int] = []
 
@@ -405,3 +409,35 @@ def test_an_attempt_that_is_let_go_of_late_leaves_the_one_in_flight_that_began_i
         return is_in_flight
 
     assert main()
+
+
+class Slow(MemoryJournal):
+    """A journal that takes the end of a run while its engine is being closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = threading.Event()
+
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
+        if any(isinstance(each.event, RunCompleted) for entry in entries for each in entry.events):
+            self.is_asked.set()
+            until(lambda: is_closing(threading.main_thread()))
+        super().append(entries, durability=durability, lease=lease)
+
+
+def is_closing(thread: threading.Thread) -> bool:
+    frames = traceback.extract_stack(sys._current_frames()[thread.ident or 0])
+    return any(frame.name == Engine.close.__name__ for frame in frames)
+
+
+def test_a_run_that_ends_while_its_engine_is_closed_has_one_end() -> None:
+    @flow
+    def ends() -> int:
+        return 1
+
+    journal = Slow()
+    with kernel(journal, "a cell"):
+        ends.start()
+        assert journal.is_asked.wait(20)
+    with journal.reading() as reader:
+        assert [row.type for row in reader.events(Select())] == ["RunStarted", "RunCompleted"]
