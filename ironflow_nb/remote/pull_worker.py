@@ -63,7 +63,8 @@ class PullWorker:
                 self.error = error
                 return
             for each in offered:
-                self._begin(each)
+                if each.run_id not in self._runs:  # else it is on its way, but slower than the server waits for it
+                    self._begin(each)
 
     def _begin(self, offered: OfferedRun) -> None:
         try:

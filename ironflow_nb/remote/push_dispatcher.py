@@ -45,7 +45,10 @@ _SILENCE_S: Final = 60.0
 _LOOK_S: Final = 0.1
 _DESCRIBED_S: Final = 30.0
 _MOST_REFUSED: Final = 1000
+_SHORTEST_REST_S: Final = 0.5
 _LONGEST_REST_S: Final = 10.0
+_ABSENT: Final = frozenset({502, 503, 504})
+"""What gateways answer for an endpoint that has not begun yet."""
 _LEASE_S: Final = 15.0
 
 
@@ -83,6 +86,10 @@ class EndpointBreaker:
         change = BreakerState.failed if is_failure else BreakerState.succeeded
         self._change(lambda _, state: None if state is None else change(state, attempt, now))
 
+    def drop(self, attempt: str) -> None:
+        """Tell it that the end of the attempt says nothing about the endpoint, so that another one may probe."""
+        self._change(lambda _, state: None if state is None else state.dropped(attempt))
+
     def _change(self, change: Callable[[Reader, BreakerState | None], BreakerState | None]) -> None:
         def act(reader: Reader) -> Sequence[RunCommit]:
             found = breakers_of(reader).breaker(self._rule.name)
@@ -108,9 +115,9 @@ class PushDispatcher:
         self._active: set[str] = set()
         self._refused: list[RunId] = []
         self._n_tries = self._n_failed = 0
-        self._rests_until_s = 0.0
+        self._rests_until_s = self._failed_s = 0.0
         self._is_stopped = False
-        self._wakeup = engine.threads.wakeup()
+        self._wakeup, self._lock = engine.threads.wakeup(), engine.threads.lock()
 
     def start(self) -> None:
         """Push from now on."""
@@ -138,10 +145,10 @@ class PushDispatcher:
         now_s = self._engine.clock.monotonic()
         if now_s < self._rests_until_s:
             return
-        if now_s - self._described_s >= _DESCRIBED_S and not self._describe(now_s):
-            return
         n_free = self._n_runs - len(self._active)
-        if n_free <= 0 or not self._names or self._breaker.is_open():
+        if n_free <= 0 or self._breaker.is_open():
+            return
+        if now_s - self._described_s >= _DESCRIBED_S and not self._describe(now_s):
             return
         for each in self._offers.offer(self._asked(n_free), lambda _: True):
             if not self._breaker.may_push(attempt := self._attempt()):
@@ -158,22 +165,30 @@ class PushDispatcher:
         return f"{self._engine.owner} {self._n_tries}"
 
     def _describe(self, now_s: float) -> bool:
-        """Ask the endpoint what it defines; return True if it has answered."""
-        if not self._breaker.may_push(attempt := self._attempt()):
-            return False
+        """Ask the endpoint what it defines; return True if it has answered.
+
+        One that is not there, or not yet, is asked again: its breaker counts what has failed, and nothing was tried.
+        """
+        import httpx
+
         try:
             answer = self._client.post(self._url, **self._signed(PushMessage()))
+            if answer.status_code in _ABSENT:
+                self._rest(f"it answers {answer.status_code}")
+                return False
             answer.raise_for_status()
             names = unpacked(answer.content, PushAnswer).names
+        except httpx.TransportError as error:
+            self._rest(error)
+            return False
         except Exception as error:  # noqa: BLE001 -- of the network, or of what the endpoint has answered
-            self._note_failure(attempt, error)
+            if self._breaker.may_push(attempt := self._attempt()):
+                self._note_failure(attempt, error, now_s)
             return False
         if names != self._names:
             listed = ", ".join(f"{kind} {name}" for kind, name in names)
             logger().info("endpoint %s executes %s", self._url, listed)
-        self._names, self._described_s = names, now_s
-        self._n_failed = 0
-        self._breaker.tell(attempt, is_failure=False)
+        self._names, self._described_s, self._n_failed = names, now_s, 0
         return True
 
     def _signed(self, message: PushMessage) -> dict[str, Any]:
@@ -182,16 +197,30 @@ class PushDispatcher:
         headers = SCHEMES["ironflow"].headers(self._secret, body, time, "")
         return {"content": body, "headers": headers}
 
-    def _note_failure(self, attempt: str, error: BaseException) -> None:
+    def _note_failure(self, attempt: str, error: BaseException, began_s: float) -> None:
+        """Count the failure of an attempt; stretches that break off together are one."""
+        with self._lock:
+            is_counted = began_s >= self._failed_s
+            self._failed_s = self._engine.clock.monotonic()
+        self._rest(error)
+        if is_counted:
+            self._breaker.tell(attempt, is_failure=True)
+        else:
+            self._breaker.drop(attempt)
+
+    def _rest(self, error: BaseException | str) -> None:
+        """Leave the endpoint alone for a moment, and ask it what it defines before anything is pushed to it."""
         logger().warning("endpoint %s has failed: %s", self._url, str(error) or type(error).__name__)
-        self._n_failed += 1  # one that begins anew needs a moment, and is not to open its breaker by that
-        self._rests_until_s = self._engine.clock.monotonic() + min(0.5 * 2 ** (self._n_failed - 1), _LONGEST_REST_S)
-        self._breaker.tell(attempt, is_failure=True)
+        self._n_failed += 1
+        rest_s = min(_SHORTEST_REST_S * 2 ** min(self._n_failed - 1, 10), _LONGEST_REST_S)
+        self._rests_until_s = self._engine.clock.monotonic() + rest_s
+        self._described_s = -_DESCRIBED_S
 
     # -- one stretch ---------------------------------------------------------------------------------------------
 
     def _push(self, offered: OfferedRun, attempt: str) -> None:
         owner: list[Lease] = []
+        began_s = self._engine.clock.monotonic()
         try:
             message = PushMessage(offered, BUDGET_S, self._engine.entropy(12).hex())
             with self._client.stream("POST", self._url, **self._signed(message)) as answer:
@@ -202,8 +231,9 @@ class PushDispatcher:
                         self._take(frame, offered, owner)
         except JournalConflict as error:  # another owner has the run by now; the endpoint finds out by its connection
             logger().warning("run %s: %s", offered.run_id, error)
+            self._breaker.drop(attempt)
         except Exception as error:  # noqa: BLE001 -- of the network, or of what the endpoint has answered
-            self._note_failure(attempt, error)
+            self._note_failure(attempt, error, began_s)
         else:
             self._n_failed = 0
             self._breaker.tell(attempt, is_failure=False)

@@ -59,8 +59,8 @@ class RunOffers:
     def offer(self, asked: ClaimMessage, is_open: IsOpen) -> list[OfferedRun]:
         """Return free runs that the worker can execute, with all of their rows."""
         engine = self._engine
-        found = _RunsOf(engine, asked.names).find() if engine.journal.exists() else []
-        with self._lock:
+        with self._lock:  # a run that is taken over after it was found is not offered once more
+            found = _RunsOf(engine, asked.names).find() if engine.journal.exists() else []
             now = engine.clock.now()
             self._until = {run_id: until for run_id, until in self._until.items() if until > now}
             taken = {*self._until, *asked.without}
@@ -183,11 +183,12 @@ def mail_of(engine: Engine, message: BeatMessage) -> ReceivedSignals:
     lease = _with_time(engine, message.lease)
     with engine.journal.reading() as reader:
         _refuse_owner(engine, reader, lease)
-        own = {row.run_id for row in reader.runs(Select(run_ids=message.run_ids)) if row.owner == lease.owner}
-        found = _signals(reader, own, message.after)
+        owners = {row.run_id: row.owner for row in reader.runs(Select(run_ids=message.run_ids))}
+        found = _signals(reader, [run for run, owner in owners.items() if owner == lease.owner], message.after)
     if message.is_beat:
         _write_lease(engine, lease)
-    return ReceivedSignals(found, [run_id for run_id in message.run_ids if run_id not in own])
+    kept = {run for run, owner in owners.items() if owner in {lease.owner, None}}  # None: it has ended, or waits
+    return ReceivedSignals(found, [run_id for run_id in message.run_ids if run_id not in kept])
 
 
 def send_for(engine: Engine, message: SignalMessage) -> bool:

@@ -151,7 +151,7 @@ class _Service:
             path, headers = request.path_params, request.headers
             call = HttpCall(
                 self.engine, self.feed, self.offers, self.cards, self.moments, self.metrics, path, query, body,
-                headers, may,
+                headers, may, request.is_disconnected,
             )  # fmt: skip
             return await self._answered(route, who, call)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client gets an answer

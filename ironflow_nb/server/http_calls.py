@@ -38,6 +38,8 @@ class HttpCall:
     headers: Mapping[str, str]
     may: Callable[[Permission, str], bool]
     """Returns True if who asks may do that with the resource of that id; lists leave out what nobody may read."""
+    is_gone: Callable[[], Awaitable[bool]]
+    """Returns True if who asks has gone away, and hears no answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ async def claim_runs(call: HttpCall) -> Reply:
     loop = asyncio.get_running_loop()
     until = loop.time() + min(asked.wait_s, _MOST_WAIT_S)
     while True:
+        if await call.is_gone():  # what a dead worker is offered would be offered to no other one for a while
+            return _answer([])
         found = await in_thread(call.offers.offer, asked, lambda run: _is_open(call, run))
         if found or call.feed.is_stopped or loop.time() >= until:
             return await in_thread(_answer, found)

@@ -26,6 +26,19 @@ def chain(n: int):
     return sum(slow(each)["n"] for each in range(n))
 
 @flow
+def two(n: int):
+    return [work(n), work(n + 1)]
+
+@step
+async def work_async(n):
+    note(f"work {n}")
+    return n * n
+
+@flow
+async def two_async(n: int):
+    return [await work_async(n), await work_async(n + 1)]
+
+@flow
 def mapped(n: int):
     return [each["n"] for each in slow.map(range(n), concurrency=4)]
 

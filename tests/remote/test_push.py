@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.remote.conftest import RemoteService
+from tests.server.test_runs_over_http import code
 from tests.waits.conftest import LIMIT_S, until
 
 pytest.importorskip("starlette")
@@ -39,7 +43,7 @@ import job
 from ironflow_nb.server import endpoint
 
 flows = [each for each in vars(job).values() if type(each).__name__ == "Flow"]
-application = Starlette(routes=[Mount("/run", app=endpoint(*flows))])
+application = Starlette(routes=[Mount("/run", app=endpoint(*flows, most_bytes=8_000_000))])
 uvicorn.run(application, port=int(sys.argv[1]), log_level="error")
 """
 
@@ -226,6 +230,56 @@ def test_a_request_that_is_too_large_is_refused_before_all_of_it_is_read() -> No
     assert asked_with(pieces, {"Content-Length": "1000"}, most_bytes=250) == (413, 0)
     assert asked_with(pieces, {"Content-Length": "1000"}, most_bytes=1000) == (401, 10)
     assert asked_with([b""], {"Content-Length": str(1 << 30)}) == (413, 0)
+
+
+def test_an_endpoint_in_a_server_refuses_what_is_too_large(pushed: PushService) -> None:
+    whole = b" " * 8_000_001
+    for content in (whole, (whole[start : start + 2**16] for start in range(0, len(whole), 2**16))):
+        assert code(httpx.post(pushed.url, content=content, timeout=LIMIT_S)) == (413, "body_too_large")
+
+
+def test_an_endpoint_that_begins_late_opens_no_breaker(pushing: PushService) -> None:
+    def breakers() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = pushing.client.get("/breakers").json()["breakers"]
+        return found
+
+    with gateway(pushing.port):
+        pushing.begin("--endpoint", pushing.url, files=("job",))
+        run_id = pushing.start("gated", input={"n": 0})["run_id"]
+        until(lambda: "503" in pushing.said())
+    until(lambda: "refused" in pushing.said())
+    assert breakers() == []
+    pushing.begin_endpoint()
+    more = [pushing.start("gated", input={"n": n})["run_id"] for n in range(1, 7)]
+    until(lambda: len([line for line in pushing.bodies() if line.startswith("gate")]) == 7)
+    pushing.workers[0].kill()
+    pushing.workers[0].wait(LIMIT_S)
+    until(lambda: pushing.said().count("has failed") >= 7)
+    assert [each["status"] for each in breakers()] == ["closed"]
+    pushing.open()
+    pushing.begin_endpoint()
+    for each in (run_id, *more):
+        pushing.until_status(each, "completed")
+
+
+@contextmanager
+def gateway(port: int) -> Iterator[None]:
+    """Stand on the port for an endpoint that has not begun: 503."""
+
+    class Absent(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(503)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", port), Absent) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def test_an_endpoint_needs_flows_and_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
