@@ -31,7 +31,7 @@ class RedisStream:
         self._client = redis.Redis.from_url(url.address, socket_timeout=_TIMEOUT_S)
         try:
             self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
-        except redis.ResponseError as error:
+        except redis.RedisError as error:
             if not str(error).startswith("BUSYGROUP"):  # it is there already
                 self._client.close()
                 raise

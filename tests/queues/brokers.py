@@ -6,9 +6,11 @@ Their libraries are imported where they are used: to import them takes seconds, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +28,7 @@ import pytest
 from tests.conftest import IN_CI
 
 TIMEOUT_S: Final = 120
+_ATTEMPTS: Final = 3
 _PLACES: Final = ("/usr/sbin", "/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin")
 
 
@@ -41,10 +44,12 @@ def program(name: str, package: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, of those that no system gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class BrokerServer(ABC):
@@ -52,12 +57,12 @@ class BrokerServer(ABC):
 
     name: str
     largest = 3_000_000
-    has_ids = True
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ironflow-queue-"))
-        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._was_begun = False
+        self.choose_ports()
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -67,6 +72,18 @@ class BrokerServer(ABC):
         return {}
 
     def start(self) -> None:
+        """Start it, and wait until it answers; a port that was taken meanwhile is changed for another."""
+        for _ in range(_ATTEMPTS):
+            if self._has_begun():
+                return
+            if not self._was_begun:
+                self.choose_ports()
+        pytest.fail(f"{self.name} does not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def choose_ports(self) -> None:
+        self.port = free_port()
+
+    def _has_begun(self) -> bool:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), cwd=self.folder, env=os.environ | dict(self.environment()), stdin=subprocess.DEVNULL,
@@ -78,15 +95,18 @@ class BrokerServer(ABC):
                 self.probe()
             except Exception:
                 if time.monotonic() > until_s or self._process.poll() is not None:
-                    pytest.fail(f"{self.name} does not start: {(self.folder / 'log').read_text()[-2000:]}")
+                    self.kill()
+                    return False
                 time.sleep(0.05)
             else:
-                return
+                self._was_begun = True
+                return True
 
     def kill(self) -> None:
         """End it at once, as in a crash."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(TIMEOUT_S)
             self._process = None
 
@@ -171,8 +191,8 @@ class RabbitmqServer(BrokerServer):
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins", "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
         }  # fmt: skip
 
-    def __init__(self) -> None:
-        super().__init__()
+    def choose_ports(self) -> None:
+        super().choose_ports()
         self.dist_port, self.epmd_port = free_port(), free_port()
 
     def close(self) -> None:
