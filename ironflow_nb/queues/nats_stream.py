@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import nats
@@ -51,8 +52,9 @@ class NatsStream:
 
     async def _subscribed(self, url: QueueUrl, durable: str) -> Any:
         stream, jetstream = url.options["stream"], self._connection.jetstream()
+        self._ask = partial(jetstream.consumer_info, stream, durable)
         try:
-            await jetstream.consumer_info(stream, durable)
+            await self._ask()
         except NotFoundError:
             config = ConsumerConfig(
                 durable_name=durable,
@@ -72,6 +74,7 @@ class NatsStream:
             found = await self._subscription.fetch(N_RECEIVED, timeout=RECEIVE_S)
         except TimeoutError:
             found = []
+            await self._ask()  # of a consumer that was deleted nothing comes, either
         if not self._connection.is_connected:
             raise ConnectionError("the connection is lost")
         return [_message(each) for each in found]

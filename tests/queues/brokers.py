@@ -292,6 +292,9 @@ class NatsServer(BrokerServer):
         asyncio.run(self._with(lambda jetstream: jetstream.add_stream(name=name, subjects=[f"{name}.*"])))
         return f"nats://127.0.0.1:{self.port}?stream={name}&idle_s=0.3"
 
+    def delete_consumer(self, url: str, name: str) -> None:
+        asyncio.run(self._with(lambda jetstream: jetstream.delete_consumer(_name_of(url), name)))
+
     def send(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         given = dict(headers) if headers else None
         asyncio.run(self._with(lambda jetstream: jetstream.publish(f"{_name_of(url)}.sent", body, headers=given)))

@@ -13,7 +13,7 @@ from ironflow_nb import flow
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.queues.message_queue import MessageQueue, _notifier_class
 from ironflow_nb.queues.queue_url import queue_url
-from tests.queues.brokers import BrokerServer, body_of
+from tests.queues.brokers import BrokerServer, NatsServer, body_of
 from tests.queues.conftest import end, events
 from tests.waits.conftest import until
 
@@ -115,3 +115,18 @@ def test_a_queue_that_is_gone_for_a_while_loses_no_message(
     server.send(url, body_of(2))
     until(lambda: len(events(engine)) == 2)
     until(lambda: server.n_left(url) == 0)
+
+
+def test_a_consumer_of_nats_that_was_deleted_is_made_anew(
+    nats_server: NatsServer, engine: Engine, ended: Ended
+) -> None:
+    """It begins with the first message of the stream, which is known."""
+    url = nats_server.new_url()
+    ended(iron.queue("orders", url, emit="placed").start())
+    nats_server.send(url, body_of(1))
+    until(lambda: len(events(engine)) == 1)
+    nats_server.delete_consumer(url, "ironflow-orders")
+    nats_server.send(url, body_of(2))
+    until(lambda: len(events(engine)) == 2)
+    until(lambda: nats_server.n_left(url) == 0)
+    assert len(events(engine)) == 2
