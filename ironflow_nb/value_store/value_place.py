@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, StoreUnreachable
@@ -118,6 +117,8 @@ def _values_in(place: str, _process: int) -> ValueFiles | ObjectStore:
 
 def _folder_of(place: str) -> Path | None:
     """Return the folder that the URL names on this machine, or None."""
+    from urllib.parse import unquote, urlsplit
+
     scheme, host, path, _, _ = urlsplit(place)
     if scheme == "file":
         path = f"//{host}{path}" if host else path

