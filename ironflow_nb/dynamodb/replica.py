@@ -1,6 +1,7 @@
 """The copy of a journal on this machine: a database of SQLite to which the commits of the log are applied in order.
 
-All processes of the machine share it. It holds nothing that the log does not have, so it may be deleted at any time.
+All processes of the machine share it. It holds nothing that the log does not have: it may be deleted when none of them
+runs.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _select_runs(
     while True:
         rows = skip_damaged(reader.runs, narrowed)
         statuses = statuses_of(engine, reader, rows)
-        found += [(row, status) for row in rows if (status := statuses[row.run_id]) in (wanted or (status,))]
+        found += [(row, statuses[row.run_id]) for row in rows if wanted is None or statuses[row.run_id] in wanted]
         # Which of the recorded statuses is a derived one that is wanted, is not known before the rows are read.
         if wanted is None or narrowed.limit is None or not rows or len(found) >= (select.limit or 0):
             return found[: select.limit]

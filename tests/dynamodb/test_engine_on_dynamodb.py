@@ -44,6 +44,11 @@ def report(n: int) -> int:
 
 
 @flow
+def large() -> str:
+    return "x" * 1_000_000
+
+
+@flow
 def paying() -> str:
     return str(iron.wait_for("paid")) + str(fetch(1))
 
@@ -93,6 +98,14 @@ def test_a_run_goes_from_a_file_to_dynamodb(url: str) -> None:
             iron.backup("copy.db", engine=there)
         with pytest.raises(JournalError, match="keeps all"):
             iron.vacuum(engine=there)
+
+
+def test_large_values_may_lie_elsewhere(on_machine: Machine, tmp_path: Path) -> None:
+    with iron.open(on_machine("one"), values=tmp_path / "shared"):
+        assert len(large()) == 1_000_000
+    assert [each.stat().st_size > 1000 for each in (tmp_path / "shared").rglob("*") if each.is_file()] == [True]
+    with iron.open(on_machine("two")):
+        assert len(iron.get_run(iron.runs()["run_id"][0]).result()) == 1_000_000
 
 
 def started(url: str, marks: Path, what: str) -> subprocess.Popen[str]:

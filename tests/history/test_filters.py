@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import Flow, flow, step
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import START_AT
 from tests.cells import run_cell
 from tests.conftest import Lab
+from tests.contracts.histories import A, Author, B, C, D
 
 pytestmark = pytest.mark.slow
 
@@ -260,3 +264,18 @@ def test_a_reader_goes_on_page_by_page(lab: Lab) -> None:
             iron.events(after=bad)  # type: ignore[arg-type]
     with pytest.raises(iron.RunNotFound):
         iron.runs(after="zzz")
+
+
+def test_a_limit_counts_the_runs_that_have_the_status_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three newer runs are recorded as running, and their owners are dead; an instance has no owner that could die."""
+    monkeypatch.setattr("ironflow_nb.history.frames._PAGE", 1)
+    journal, author = SqliteJournal(tmp_path / "journal.db"), Author()
+    for run, kind in ((A, "decider"), (B, "flow"), (C, "flow"), (D, "flow")):
+        author.start(run, kind=kind)
+        journal.append([author.entry(run)], durability=Durability.PROCESS)
+    journal.close()
+    with iron.open(tmp_path / "journal.db"):
+        assert iron.runs(status="running", limit=1)["run_id"].to_list() == [A]
+        assert iron.runs(status="running", limit=9)["run_id"].to_list() == [A]
+        assert iron.runs(status="interrupted", limit=2)["run_id"].to_list() == [D, C]
+        assert len(iron.runs(status=[])) == 0
