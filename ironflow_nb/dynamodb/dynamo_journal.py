@@ -66,7 +66,7 @@ class DynamoJournal(DatabaseJournal):
         self._guard = translated(self._folder)
         self._replica: Replica | None = None
         self._connection: LoggedConnection | None = None
-        self._leases_s = 0.0
+        self._leases_s = self._missed_s = -LEASES_S
 
     @property
     def ahead(self) -> int:
@@ -137,8 +137,11 @@ class DynamoJournal(DatabaseJournal):
 
     def change_token(self) -> int:
         """See the port. One item is read, five times a second at most."""
+        if self._replica is None and self._clock.monotonic() - self._missed_s < LOOK_S:
+            return 0
         replica = self._copy()
         if replica is None:
+            self._missed_s = self._clock.monotonic()
             return 0
         self._look(replica, LOOK_S)
         return replica.number - (0 if self._connection is None else self._connection.n_commits)

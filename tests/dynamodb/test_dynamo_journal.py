@@ -312,6 +312,19 @@ def test_readers_go_on_while_another_thread_decides(journal: DynamoJournal) -> N
     assert ids(journal) == [A, B]
 
 
+def test_nobody_asks_all_the_time_for_a_journal_that_is_not_there(
+    journal: DynamoJournal, other_handle: DynamoJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ironflow_nb.dynamodb.dynamo_journal.LOOK_S", 3600.0)
+    asked: list[object] = []
+    answering(other_handle, "GetItem", lambda request: asked.append(request))
+    assert [other_handle.change_token() for _ in range(3)] == [0, 0, 0]
+    assert len(asked) == 1
+    journal.append([one_run(A)], durability=FAST)
+    assert other_handle.exists()
+    assert other_handle.change_token() > 0
+
+
 def test_the_copy_is_a_journal_of_sqlite(journal: DynamoJournal, tmp_path: Path) -> None:
     journal.append([one_run(A)], durability=FAST)
     [path] = (tmp_path / "one").glob("*.db")
