@@ -302,18 +302,18 @@ def measured(store: Store, n_runs: int) -> dict[str, float]:
     return found
 
 
-def shown(value: float) -> str:
+def shown(name: str, value: float) -> str:
     """Return seconds, or a number of bytes, as text."""
-    if value >= 100:
+    if name.startswith("bytes"):
         return f"{value:,.0f}"
-    return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.1f} ms" if value < 0.1 else f"{value * 1000:.0f} ms"
+    return f"{value:,.1f} s" if value >= 1 else f"{value * 1000:.1f} ms" if value < 0.1 else f"{value * 1000:.0f} ms"
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
     """Return the figures as a Markdown table, one column for each journal."""
     lines = [f"| | {' | '.join(found)} |", f"| --- {'| --: ' * len(found)}|"]
     for name in next(iter(found.values())):
-        lines += [f"| {name} | {' | '.join(shown(each[name]) for each in found.values())} |"]
+        lines += [f"| {name} | {' | '.join(shown(name, each[name]) for each in found.values())} |"]
     return "\n".join(lines)
 
 
@@ -340,7 +340,7 @@ def main() -> None:
             heard = listeners(server, server.new_url())
     lines = [table(found), ""]
     if heard:
-        lines.append("Steps a second of one worker while so many other connections listen: ")
+        lines.append("Steps a second of one worker while other connections listen: ")
         lines[-1] += ", ".join(f"{n:,}: {1 / spent_s:,.0f}" for n, spent_s in heard.items()) + "."
     publish("waiting runs", "\n".join([*lines, "", f"{about}."]), given.write)
 
