@@ -30,7 +30,8 @@ _RULES: Final = [
         (r"\bifnull\(", "coalesce("),
         (r"\binstr\(", "strpos("),
         (r"\bchar\(127\)", "chr(127)"),
-        # An array lets the server look rows up by an index; with a subquery it reads the whole table.
+        # A value or an array lets the server look rows up by an index; with a subquery it reads the whole table.
+        (r"= \(SELECT value FROM json_each\(([^()]*)\)\)", r"= (CAST(\1 AS jsonb) ->> 0)"),
         (r"\bNOT IN \(SELECT value FROM json_each\(([^()]*)\)\)", rf"<> ALL ({_TEXTS})"),
         (r"\bIN \(SELECT value FROM json_each\(([^()]*)\)\)", rf"= ANY ({_TEXTS})"),
         (r"\bjson_each\(([^()]*)\)", r"jsonb_array_elements_text(CAST(\1 AS jsonb))"),
@@ -166,8 +167,7 @@ ORDER BY run_id, metrics.at;
 @lru_cache(maxsize=1024)
 def in_postgres(statement: str) -> str:
     """Return a statement of SQLite as PostgreSQL and psycopg understand it."""
-    answer = _ANSWERS.get(statement)
-    if answer is not None:
+    if (answer := _ANSWERS.get(statement)) is not None:
         return answer
     if _REFUSAL in statement:
         return f"SET LOCAL {DELETES} = 'off'"
