@@ -19,6 +19,7 @@ from benchmarks import (
     long,
     start,
     steps,
+    triggers,
     values,
 )
 from benchmarks.isolated import Workload
@@ -56,6 +57,7 @@ WORKLOADS: Final[Sequence[Workload]] = (
     decisions.replay,
     decisions.effects,
     definitions.definitions,
+    triggers.triggers,
 )
 LONG: Final[Sequence[Workload]] = (history.events_of_many_runs, long.hundred_thousand_steps)
 
@@ -134,6 +136,10 @@ ROWS: Final = (
     Row("replay of 10,000 events of an instance", "replay of 10,000 events", "ms", limit=20),
     Row("a graph of 1,000 nodes, as data: taken and checked", "graph checked", "ms", limit=200),
     Row("the same read from YAML, before it is checked", "graph read", "ms", limit=300),
+    Row("a run begun over HTTP by 32 clients that wait for it", "trigger", "ms", floor="request to Starlette", limit=1),
+    Row("the same: 99 of 100 are answered within", "trigger, p99", "ms"),
+    Row("the same with a step", "trigger of a step", "ms", floor="request to Starlette"),
+    Row("the same: 99 of 100 are answered within", "trigger of a step, p99", "ms"),
     Row("1e6 events as a DataFrame", "events as a frame", "s", floor="events fetched", ratio=1.2),
     Row(
         "100,000 steps, process: processor time of the last thousand over the first, a step",

@@ -1,7 +1,4 @@
-"""Connections whose request does not come, or has no end: each has a while for it, and some bytes.
-
-So slow ones do not use up the server, nor do those that send headers without end.
-"""
+"""Connections whose request does not come: each has a while for it, so that slow ones do not use up the server."""
 
 from __future__ import annotations
 
@@ -12,19 +9,20 @@ if TYPE_CHECKING:
 
 HEAD_S: Final = 20.0
 """The time from the first byte of a request, or from the connection, to the end of its headers."""
-MOST_HEAD_BYTES: Final = 65_536
-"""The size of these headers; not every parser of uvicorn has a limit of its own."""
 
 
 def protocol_with_limit(head_s: float = HEAD_S) -> type[Any]:
-    """Return uvicorn's protocol, but that a connection is closed whose headers are not there in time, or too large."""
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+    """Return uvicorn's protocol, but that a connection is closed whose headers are not there in time.
 
-    chosen: Any = AutoHTTPProtocol
+    It is the one of h11, also where httptools is installed: that loses the body of a client that offers HTTP/2, as
+    those of Java do, and has no limit for the size of headers.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    chosen: Any = H11Protocol
 
     class LimitedProtocol(chosen):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
-        _n_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -33,9 +31,6 @@ def protocol_with_limit(head_s: float = HEAD_S) -> type[Any]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._look()
-            self._n_bytes = 0 if self._timer is None else self._n_bytes + len(data)
-            if self._n_bytes > MOST_HEAD_BYTES:
-                self.transport.close()
 
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)

@@ -83,6 +83,13 @@ def test_a_body_that_is_too_large_is_refused_whole_or_in_pieces(served: Service)
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_client_that_offers_http_2_is_answered_as_it_asked(served: Service) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    body = {"flow": "squares", "input": {"n": 2}, "wait": True}
+    for _ in range(2):
+        assert served.client.post("/runs", json=body, headers=offer).json()["result"] == [0, 1]
+
+
 def test_headers_without_end_close_their_connection(served: Service) -> None:
     place = ("127.0.0.1", served.client.base_url.port or 0)
     with socket.create_connection(place, LIMIT_S) as connection, suppress(ConnectionError):
