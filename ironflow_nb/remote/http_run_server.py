@@ -34,6 +34,23 @@ COMMIT_S: Final = 600.0
 """How long a commit is tried again while the server is away; its run is interrupted then."""
 
 
+def checked_address(url: str) -> str:
+    """Return the address of a server or an endpoint.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    import httpx
+
+    try:
+        known = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise DefinitionError(f"{url!r} is no address of a server: {error}") from error
+    if known.scheme not in {"http", "https"} or not known.host:
+        raise DefinitionError(f"{url!r} is no address of a server, such as http://127.0.0.1:9123")
+    return url
+
+
 class HttpRunServer:
     """A server over HTTP. Any thread may use it."""
 
@@ -46,13 +63,7 @@ class HttpRunServer:
         import httpx
 
         headers = {"Content-Type": MEDIA_TYPE} | ({} if key is None else {"Authorization": f"Bearer {key}"})
-        self.url = url.rstrip("/")
-        try:
-            known = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise DefinitionError(f"{url!r} is no address of a server: {error}") from error
-        if known.scheme not in {"http", "https"} or not known.host:
-            raise DefinitionError(f"{url!r} is no address of a server, such as http://127.0.0.1:9123")
+        self.url = checked_address(url).rstrip("/")
         limits = httpx.Limits(max_connections=200, keepalive_expiry=4.0)  # the server closes idle ones after 5 s
         self._client = httpx.Client(base_url=self.url, headers=headers, timeout=_ANSWER_S, limits=limits)
         self._clock, self._wakeup = SystemClock(), SystemThreads().wakeup()

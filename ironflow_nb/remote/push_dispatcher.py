@@ -14,6 +14,7 @@ from ironflow_nb.errors import IronflowError, JournalConflict, JournalError
 from ironflow_nb.execution import Engine, logger
 from ironflow_nb.journal.breaker_rows import ChangedBreaker, breakers_of
 from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
+from ironflow_nb.remote.http_run_server import checked_address
 from ironflow_nb.remote.push_endpoint import TOO_LARGE
 from ironflow_nb.remote.run_offers import RunOffers, mail_of, record_commits, release_owner, send_for
 from ironflow_nb.remote.wire_format import (
@@ -105,9 +106,15 @@ class PushDispatcher:
     """Pushes the free runs of an endpoint to it, from `start` to `stop`."""
 
     def __init__(self, engine: Engine, offers: RunOffers, url: str, secret: str, *, n_runs: int = 10) -> None:
+        """Take the address and the secret.
+
+        Raises:
+            DefinitionError: it is no address.
+        """
         import httpx
 
-        self._engine, self._offers, self._url, self._secret, self._n_runs = engine, offers, url, secret, n_runs
+        self._url = checked_address(url)
+        self._engine, self._offers, self._secret, self._n_runs = engine, offers, secret, n_runs
         self._breaker = EndpointBreaker(engine, url)
         self._client = httpx.Client(timeout=_SILENCE_S, headers={"Content-Type": MEDIA_TYPE})
         self._names: list[tuple[str, str]] = []

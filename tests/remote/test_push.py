@@ -297,3 +297,7 @@ def test_a_server_that_pushes_needs_the_secret(pushing: PushService) -> None:
     del pushing.environment["IRONFLOW_SIGNING_KEY"]
     with pytest.raises(AssertionError, match="IRONFLOW_SIGNING_KEY"):
         pushing.command("serve", "job", "--port", "0", "--endpoint", pushing.url)
+    pushing.environment["IRONFLOW_SIGNING_KEY"] = SECRET
+    for url in ("nowhere", "ftp://a"):
+        with pytest.raises(AssertionError, match="no address"):
+            pushing.command("serve", "job", "--port", "0", "--endpoint", url)
