@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.option_values import a_limit, a_path
+from ironflow_nb.core.option_values import a_limit, a_path, one_of
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
@@ -206,10 +206,7 @@ def make_engine(
 ) -> Engine:  # fmt: skip
     """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
     where = a_path(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
-    try:
-        chosen = Durability(durability)
-    except ValueError:
-        raise ValueError(f'durability is "power" or "process", not {durability!r}') from None
+    chosen = one_of(Durability, durability, "durability")
     if clock is not None and not isinstance(clock, Clock):
         raise TypeError(
             f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
@@ -245,6 +242,9 @@ def _journal(where: str, *, read_only: bool) -> Journal:
         return SqliteMemoryJournal(SystemThreads().lock())
     if where.startswith(SERVERS):
         return _on_server(where, read_only=read_only)
+    if "://" in where:
+        scheme = where.partition("://")[0]
+        raise ValueError(f"{scheme}:// names no journal; give the path of a file, or postgresql://user@host/database")
     from ironflow_nb.journal.sqlite_journal import SqliteJournal
 
     return SqliteJournal(Path(where), read_only=read_only)

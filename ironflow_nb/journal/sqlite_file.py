@@ -59,9 +59,10 @@ def look_at(path: Path | str) -> os.stat_result | None:
         ) from error
 
 
-def _is_folder(path: Path) -> bool:
+def _refuse_folder(path: Path) -> None:
     found = look_at(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
 
 
 def open_writer(path: Path, network: Callable[[Path], str | None] = network_file_system) -> sqlite3.Connection:
@@ -73,12 +74,14 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
     The connection does not write its log back after commits; `WriteAheadLog` does, while nobody writes.
     """
     prepare_folder(path)
-    _make_private(path)
+    if look_at(path) is None:
+        _create_private(path)
     connection = connect(path, "mode=rwc")
     try:
         connection.execute("BEGIN")
         schema = _schema(connection, path)
         connection.execute("COMMIT")
+        _make_private(path)  # a journal, and no other file of the user
         _refuse_cut(connection, path)
         if not schema:
             _forget_deleted(connection, path)
@@ -105,8 +108,7 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that only reads, and leaves no file behind."""
-    if _is_folder(path):
-        raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
+    _refuse_folder(path)
     try:
         # Every reader makes files beside the journal; only a connection that may write deletes them.
         return _open_reader(path, "mode=rw")
@@ -180,8 +182,7 @@ def prepare_folder(path: Path) -> None:
         JournalReadOnly: the folder can't be made.
     """
     folder = path.parent
-    if _is_folder(path):
-        raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
+    _refuse_folder(path)
     try:
         is_new = not folder.exists()
         make_folder(folder)
@@ -197,8 +198,6 @@ def prepare_folder(path: Path) -> None:
 
 def _make_private(path: Path) -> None:
     """Make the journal readable by its user only. SQLite gives the files beside it the same rights."""
-    if look_at(path) is None:
-        _create_private(path)
     beside = [path.with_name(f"{path.name}{ending}") for ending in ENDINGS]
     folders = [path.parent / "values", *([path.parent] if path.parent.name == OWN_FOLDER else [])]
     readable = [each for each in (*beside, *folders) if others_may_read(each)]

@@ -16,7 +16,7 @@ import sys
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import AsyncIterator, Callable, Coroutine, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -92,7 +92,7 @@ class Provenance:
 
 
 CANONICAL: Final = msgspec.json.Encoder(order="sorted")
-ONCE_ONLY: Final = (Iterator, AsyncIterator, io.IOBase)
+ONCE_ONLY: Final = (Iterator, AsyncIterator, Coroutine, io.IOBase)
 # These read the content of a built-in value without the methods of a subclass.
 _READERS: Final[dict[Any, Callable[[Any], Any]]] = {
     dict: dict.items, list: list.__iter__, tuple: tuple.__iter__, set: set.__iter__, frozenset: frozenset.__iter__,
@@ -151,16 +151,17 @@ class Digester:
             pass
         try:
             return self.digest(values)
-        except Exception:
-            for name, value in values.items():
-                try:
-                    self.digest(value)
-                except ValueNotStorable as error:
-                    raise ValueNotStorable(f"{owner}: argument {name}: {error}") from error
-                except Exception as error:  # raised by a user's class
-                    error.add_note(f"This was raised while argument {name} of {owner} was digested.")
-                    raise
-            raise
+        except Exception as error:  # noqa: BLE001 -- raised below
+            failed = error
+        for name, value in values.items():  # after the handler, in which the error would be shown twice
+            try:
+                self.digest(value)
+            except ValueNotStorable as error:
+                raise ValueNotStorable(f"{owner}: argument {name}: {error}") from error.__cause__
+            except Exception as error:  # raised by a user's class
+                error.add_note(f"This was raised while argument {name} of {owner} was digested.")
+                raise
+        raise failed
 
 
 def listed(value: Any) -> Any:
@@ -352,6 +353,8 @@ def is_of_numpy(value: object) -> bool:
 def refusal(value: object) -> str:
     """Return the message for a value that can be read only once."""
     kind = class_name(type(value))
+    if isinstance(value, Coroutine):
+        return f"a coroutine ({kind}) can't be recorded: nobody has awaited it; write await before the call"
     what = "an open file" if isinstance(value, io.IOBase) else "an iterator"
     instead = "pass its path or its content" if isinstance(value, io.IOBase) else "pass list(...) of it"
     return f"{what} ({kind}) can't be recorded: the first run would use it up; {instead} instead"

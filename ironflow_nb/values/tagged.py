@@ -153,7 +153,7 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
         return {TAG: "path", "t": kind.__name__, "v": tag(str(value), rules)}
     root = kind.__module__.partition(".")[0]
     if root == "zoneinfo" and kind.__name__ == "ZoneInfo":
-        return _tag_zone(value, rules)
+        return rules.other(value, rules) if value.key is None else {TAG: "zone", "v": value.key}
     if root == "pandas" and kind.__name__ in _PANDAS_SCALARS:
         return _tag_pandas_scalar(value, rules)
     if root == "numpy" and root in sys.modules and isinstance(value, sys.modules["numpy"].generic):
@@ -222,21 +222,8 @@ def _tag_str(value: Any, _rules: Rules) -> Tree:
     return {TAG: "str", "v": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
 
 
-def _tag_int(value: Any, _rules: Rules) -> Tree:
-    return value if -_INT_LIMIT <= value < _INT_LIMIT else {TAG: "int", "v": hex(value)}
-
-
-def _tag_float(value: Any, _rules: Rules) -> Tree:
-    # JSON has no NaN and no infinity; NaN has many bit patterns.
-    return value if math.isfinite(value) else {TAG: "float", "v": struct.pack(">d", value).hex()}
-
-
 def _base64(value: Any) -> str:
     return b64encode(value).decode()
-
-
-def _tag_range(value: Any, rules: Rules) -> Tree:
-    return {TAG: "range", "v": [tag(part, rules) for part in (value.start, value.stop, value.step)]}
 
 
 def _tag_instant(value: Any, rules: Rules) -> Tree:
@@ -255,14 +242,6 @@ def _with_zone(tree: dict[str, Tree], value: Any, rules: Rules) -> Tree:
 def _untag_instant(tree: dict[str, Tree]) -> Any:
     kind = datetime if tree[TAG] == "datetime" else time
     return kind.fromisoformat(tree["v"]).replace(tzinfo=_untag(tree.get("zone")), fold=tree.get("fold", 0))
-
-
-def _tag_timezone(value: Any, rules: Rules) -> Tree:
-    return {TAG: "timezone", "v": [tag(part, rules) for part in value.__getinitargs__()]}
-
-
-def _tag_zone(value: Any, rules: Rules) -> Tree:
-    return rules.other(value, rules) if value.key is None else {TAG: "zone", "v": value.key}
 
 
 def _zone(name: str) -> Any:
@@ -319,10 +298,6 @@ def _tag_list(value: Any, rules: Rules) -> Tree:
     rules.meet(value)
     part = rules.part
     return [part(item, rules) for item in value[:]]
-
-
-def _tag_tuple(value: Any, rules: Rules) -> Tree:
-    return {TAG: "tuple", "v": _tag_list(value, rules)}
 
 
 def _tag_set(value: Any, rules: Rules) -> Tree:
@@ -399,10 +374,6 @@ def _untag_enum(tree: dict[str, Tree]) -> Any:
     return kind[tree["v"]]  # type: ignore[index]
 
 
-def _untag_flag(tree: dict[str, Tree]) -> Any:
-    return find_class(tree["c"], lambda found: issubclass(found, Flag))(_untag(tree["v"]))
-
-
 # -- the tables --------------------------------------------------------------------------------------------------
 
 _FORMS: Final[dict[type, tuple[str, Callable[[Any], Tree], Callable[[Any], Any]]]] = {
@@ -424,17 +395,18 @@ _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
     type(None): lambda value, _rules: value,
     bool: lambda value, _rules: value,
     str: _tag_str,
-    int: _tag_int,
-    float: _tag_float,
+    int: lambda value, _: value if -_INT_LIMIT <= value < _INT_LIMIT else {TAG: "int", "v": hex(value)},
+    # JSON has no NaN and no infinity; NaN has many bit patterns.
+    float: lambda value, _: value if math.isfinite(value) else {TAG: "float", "v": struct.pack(">d", value).hex()},
     list: _tag_list,
-    tuple: _tag_tuple,
+    tuple: lambda value, rules: {TAG: "tuple", "v": _tag_list(value, rules)},
     dict: _tag_dict,
     set: _tag_set,
     frozenset: _tag_set,
-    range: _tag_range,
+    range: lambda each, rules: {TAG: "range", "v": [tag(part, rules) for part in (each.start, each.stop, each.step)]},
     datetime: _tag_instant,
     time: _tag_instant,
-    timezone: _tag_timezone,
+    timezone: lambda value, rules: {TAG: "timezone", "v": [tag(part, rules) for part in value.__getinitargs__()]},
     File: lambda value, rules: {TAG: "file", "v": tag(str(value.path), rules), "content": value.digest()},
 }
 
@@ -463,7 +435,7 @@ _UNTAGGERS: Final[dict[str, Callable[[dict[str, Tree]], Any]]] = {
     "pandas": _untag_pandas_scalar,
     "named": _untag_named_tuple,
     "enum": _untag_enum,
-    "flag": _untag_flag,
+    "flag": lambda tree: find_class(tree["c"], lambda found: issubclass(found, Flag))(_untag(tree["v"])),
     "data": _untag_dataclass,
     "codec": lambda tree: decoded(tree["c"], _untag(tree["v"])),
     "secret": lambda tree: Secret.from_env(tree["env"]) if "env" in tree else Secret.recorded(tree["v"]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +77,87 @@ def test_what_can_be_read_only_once_is_no_argument_of_a_step(
     lab.cell()
     assert main() == 0
     assert world.log == ["first", "total"]
+
+
+def test_the_error_about_an_argument_is_shown_without_itself_before_it(lab: Lab) -> None:
+    @step
+    def total(numbers: object) -> int:
+        return 0
+
+    @flow
+    def main() -> int:
+        return total(iter([1, 2]))
+
+    with pytest.raises(iron.errors.ValueNotStorable) as refused:
+        main()
+    assert refused.value.__suppress_context__
+    assert refused.value.__cause__ is None
+
+
+def test_a_coroutine_that_nobody_awaited_is_named_as_such(lab: Lab) -> None:
+    @step
+    async def fetch() -> int:
+        return 1
+
+    @step
+    def total(number: object) -> int:
+        return 0
+
+    @flow
+    async def returned() -> object:
+        return fetch()
+
+    @flow
+    async def passed() -> int:
+        return total(fetch())
+
+    for each in (returned, passed):
+        with pytest.raises(iron.errors.ValueNotStorable, match="write await before the call"):
+            asyncio.run(each())
+
+
+GATE = threading.Event()
+
+
+@pytest.mark.parametrize("make", [list, bytearray])
+def test_an_argument_that_changes_before_the_body_begins_is_refused(lab: Lab, make: Callable[..., Any]) -> None:
+    GATE.clear()
+
+    @step(lane="one at a time")
+    def total(numbers: Any) -> int:
+        GATE.wait(20)
+        return int(sum(numbers))
+
+    @flow
+    def main(is_copied: bool) -> list[int]:
+        chunk, futures = make([0, 0]), []
+        for number in range(3):
+            chunk[0] = number
+            futures.append(total.submit(copy(chunk) if is_copied else chunk))
+        GATE.set()
+        return [future.result() for future in futures]
+
+    assert main(True) == [0, 1, 2]
+    GATE.clear()
+    with pytest.raises(iron.errors.ValueNotStorable, match="numbers, which changed before its body began"):
+        main(False)
+
+
+def test_arguments_that_change_before_a_task_begins_are_refused(lab: Lab) -> None:
+    @step
+    async def total(numbers: list[int], client: dict[str, int]) -> int:
+        return sum(numbers)
+
+    @flow
+    async def main(is_copied: bool) -> int:
+        batch = [1, 2]
+        task = asyncio.create_task(total(batch[:] if is_copied else batch, {}))
+        batch.clear()
+        return await task
+
+    assert asyncio.run(main(True)) == 3
+    with pytest.raises(iron.errors.ValueNotStorable, match="pass a copy"):
+        asyncio.run(main(False))
 
 
 def test_what_can_be_read_only_once_is_no_argument_of_a_flow_either(lab: Lab) -> None:

@@ -211,6 +211,9 @@ def test_an_engine_keeps_the_durability_that_it_was_opened_with(lab: Lab, tmp_pa
     assert iron.engine() is before
     with pytest.raises(ValueError, match='durability is "power" or "process"'):
         iron.use(tmp_path / "fourth.db", durability="paper")
+    with pytest.raises(ValueError, match=r"mysql:// names no journal; .*postgresql://user@host/database") as refused:
+        iron.use("mysql://ann:secret@host/runs")
+    assert "secret" not in str(refused.value)
     engine.close()
 
 

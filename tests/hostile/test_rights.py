@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,15 @@ def test_the_signing_key_and_its_folder_are_private(tmp_path: Path, monkeypatch:
     assert rights(key_path().parent) == 0o700
     assert [file.name for file in key_path().parent.iterdir()] == [key_path().name]
     assert len(key_path().read_bytes()) == KEY_BYTES
+
+
+def test_a_file_that_is_no_journal_keeps_its_rights(tmp_path: Path) -> None:
+    text, other = tmp_path / "notes.db", tmp_path / "other.db"
+    text.write_text("no database at all, but long enough to be read as one " * 100)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mine (n)")
+    for path in (text, other):
+        path.chmod(0o644)
+        with iron.open(path), pytest.raises(iron.errors.NotAJournal):
+            main(1)
+        assert rights(path) == 0o644

@@ -8,7 +8,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from types import CodeType, FrameType, MappingProxyType
 from typing import Any, Final, cast
 
@@ -97,17 +96,14 @@ def _sites_of(function: Callable[..., Any], prefix: str) -> dict[int, Sites]:
         code: CodeType = inspect.unwrap(function).__code__
     except (AttributeError, ValueError):
         return {}
-    known = _SITES.get(id(code))
+    key = id(code)
+    known = _SITES.get(key)
     if known is not None and known[0]() is code and known[1] == prefix:
         return known[2]
     found = _read_sites(function, code, prefix)
     if found:  # else the source may be there later
-        _SITES[id(code)] = weakref.ref(code, partial(_forget_sites, id(code))), prefix, found
+        _SITES[key] = weakref.ref(code, lambda _: _SITES.pop(key, None)), prefix, found
     return found
-
-
-def _forget_sites(key: int, _reference: object) -> None:
-    _SITES.pop(key, None)
 
 
 def _read_sites(function: Callable[..., Any], code: CodeType, prefix: str) -> dict[int, Sites]:

@@ -119,7 +119,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             stopped = run_finish.stop(engine, session, ended, undone)
             if error is raised and not driver.is_end(session, error):
                 raise
-            raise stopped from _user_error(error)
+            raise stopped from (error if isinstance(error, Exception) else None)  # which came in the way of the stop
         run_finish.fail(engine, session, error, undone)
         if error is not raised:
             raise error from raised
@@ -181,11 +181,6 @@ async def _wait_for_the_rest(driver: Driver, session: Session) -> None:
             await driver.wait(session, lambda: not session.has_more())
     if driver.is_async:
         session.raise_if_stop_requested()  # its tasks were cancelled, whatever it made of that
-
-
-def _user_error(error: BaseException) -> BaseException | None:
-    """Return the error that came in the way of a stop, if it was not the stop itself."""
-    return error if isinstance(error, Exception) else None
 
 
 async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> None:

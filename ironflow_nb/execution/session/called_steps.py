@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, Final
 
 from ironflow_nb.core.identity import Digest, RunId
-from ironflow_nb.errors import DuplicateKey, DuplicateName
+from ironflow_nb.errors import DuplicateKey, DuplicateName, ValueNotStorable
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
+from ironflow_nb.execution.session.attempts import Attempt
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.values.digest import is_of_numpy
+
+UNCHANGEABLE: Final = frozenset({str, int, float, bool, bytes, NoneType})
+_DATA: Final = UNCHANGEABLE | {list, dict, tuple, set, bytearray}
 
 
 class CalledSteps:
@@ -96,3 +102,23 @@ class Notices:
             if looked_up:
                 said.append(f"code that it reaches by {', '.join(looked_up)} is not tracked; name it in depends=")
             say(f"run {self._run_id}: {spec.name}: results of run {origin} are reused; {'; '.join(said)}")
+
+
+def refuse_changed_call(recognise: Callable[..., Any], attempt: Attempt) -> None:
+    """Refuse a body beside its flow whose arguments have changed since it was called with them.
+
+    Its result would be recorded for the arguments of the call. Only plain data and arrays are looked at: other objects,
+    a client for instance, may count their calls.
+
+    Raises:
+        ValueNotStorable: they are others now.
+    """
+    call = attempt.call
+    if attempt.failed is not None or not all(type(v) in _DATA or is_of_numpy(v) for v in call.arguments.values()):
+        return
+    if recognise(attempt.spec, call.place[1], call.args, call.kwargs)[0].place[0] != call.place[0]:
+        names = ", ".join(name for name, value in call.arguments.items() if type(value) not in UNCHANGEABLE)
+        raise ValueNotStorable(
+            f"{attempt.step} was called with {names}, which changed before its body began, so its result can't be "
+            "recorded for that call; pass a copy, or change it only when the result is there"
+        )

@@ -213,7 +213,7 @@ class RemoteBody(LimitedBody):
 
     def _is_lost_with_others(self, future: Future[Any]) -> bool:
         """Return True if it ended only because another body was ended with the processes of the executor."""
-        if not self._executors.is_killed(self._executor) or self._executors.is_closed or self._attempt.spec.once:
+        if self._executor not in self._executors.killed or self._executors.is_closed or self._attempt.spec.once:
             return False
         return future.cancelled() or future.exception() is not None
 

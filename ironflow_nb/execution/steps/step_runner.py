@@ -37,6 +37,7 @@ from ironflow_nb.execution.session.attempts import (
     failure_of,
     mark,
 )
+from ironflow_nb.execution.session.called_steps import UNCHANGEABLE, refuse_changed_call
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.captured_streams import STREAMS, HeardStream
@@ -194,6 +195,8 @@ async def perform_attempt(
             STREAMS.renew()
         # The body is called in this very coroutine, for another one would change its StopIteration.
         try:
+            if is_beside and not UNCHANGEABLE.issuperset(map(type, attempt.call.arguments.values())):
+                refuse_changed_call(session.replayer.recognise, attempt)
             if child is not None:
                 value = call_body(child, (attempt.child_run_id, (session.run_id, attempt.step)), {})
             else:
@@ -204,10 +207,7 @@ async def perform_attempt(
         except (Exception, RunStopped) as error:  # noqa: BLE001 -- whatever a body raises is recorded
             return _failed(driver, session, attempt, error, continuation)
         finally:
-            if end_span is not None:
-                end_span()
-            if token is not None:
-                _leave(token)
+            _leave(token, end_span)
         if attempt.gates:
             leave_gates(session, attempt, None)
         return returned(session, attempt, value)
@@ -227,10 +227,13 @@ def _begin_span(session: Session, attempt: Attempt) -> Callable[[], None]:
     return begin_step_span(session.run_id, attempt.step, attempt.spec.name, attempt.number)
 
 
-def _leave(token: Token[RunContext | None]) -> None:
-    """Make the place of the body's caller the current context again."""
+def _leave(token: Token[RunContext | None] | None, end_span: Callable[[], None] | None) -> None:
+    """End the span of a body, and make the place of its caller the current context again."""
+    if end_span is not None:
+        end_span()
     try:  # at every step, and `suppress` is three calls
-        SCOPE.reset(token)
+        if token is not None:
+            SCOPE.reset(token)
     except ValueError:
         return  # the garbage collector closes a coroutine that nobody awaits any more, in whatever context
 

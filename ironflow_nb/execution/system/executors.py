@@ -26,7 +26,8 @@ class Executors:
     def __init__(self, threads: Threads) -> None:
         self._lock = threads.lock()
         self._made: weakref.WeakKeyDictionary[Any, Executor] = weakref.WeakKeyDictionary()
-        self._killed: weakref.WeakSet[Executor] = weakref.WeakSet()
+        self.killed: weakref.WeakSet[Executor] = weakref.WeakSet()
+        """Those whose processes were ended here."""
         self._at_work: dict[Future[Any], Executor] = {}
         self._process: int | None = None
         self.is_closed = False
@@ -75,14 +76,10 @@ class Executors:
         if not self._forget(given, executor):
             return False
         with self._lock:  # of several bodies whose time is up, one ends the processes
-            if executor in self._killed:
+            if executor in self.killed:
                 return True
-            self._killed.add(executor)
+            self.killed.add(executor)
             return _kill_workers(executor)
-
-    def is_killed(self, executor: Executor) -> bool:
-        """Return True if its processes were ended here."""
-        return executor in self._killed
 
     def _forget(self, given: Any, executor: Executor) -> bool:
         with self._lock:
@@ -111,7 +108,7 @@ class Executors:
             self._made.clear()
         for executor in made:
             if id(executor) in busy:
-                self._killed.add(executor)
+                self.killed.add(executor)
             if id(executor) not in busy or not _kill_workers(executor):
                 executor.shutdown(wait=hasattr(executor, "_processes"))
 
