@@ -23,4 +23,8 @@ def __getattr__(name: str) -> object:
         found = getattr(errors, name, None)
         if isinstance(found, type) and issubclass(found, errors.IronflowError):
             return found
-        raise
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, __dir__(), n=1, cutoff=0.75)
+        advice = f"did you mean {near[0]}?" if near else "docs/comparison.md has the names of other tools"
+        raise AttributeError(f"ironflow_nb has no {name}; {advice}", name=name) from None

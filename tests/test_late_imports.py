@@ -109,6 +109,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.journal.sqlite_memory": "a process needs one kind of journal",
     "ironflow_nb.notebook.graph_magic": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.headless_shell": "only the worker of a notebook needs a shell",
+    "ironflow_nb.notebook.unfinished_card": "only the worker of a notebook needs a shell",
     "ironflow_nb.notebook.card_widget": "it needs anywidget",
     "ironflow_nb.notebook.dashboard_card": "few notebooks show one",
     "ironflow_nb.notebook.decider_card": "few notebooks show one",

@@ -129,8 +129,10 @@ def _shell_namespace() -> dict[str, Any]:
     """Return the namespace of a shell without a front end, which knows the magic that defines graphs."""
     from ironflow_nb.notebook.graph_magic import GraphMagics
     from ironflow_nb.notebook.headless_shell import make_shell
+    from ironflow_nb.notebook.unfinished_card import SILENT_ATTRIBUTE
 
     shell = make_shell()
+    setattr(shell, SILENT_ATTRIBUTE, True)
     shell.register_magics(GraphMagics)
     namespace: dict[str, Any] = shell.user_ns
     return namespace

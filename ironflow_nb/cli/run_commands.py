@@ -23,6 +23,7 @@ from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_progress import progress_of
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.typed_arguments import typed_arguments
 from ironflow_nb.history.recorded_values import clip
 
 _GRAPHS: Final = frozenset({".yaml", ".yml", ".lua"})
@@ -52,6 +53,7 @@ def run_command(
     arguments = _arguments(given)
     with _told_errors(), _flow_output(as_json):
         definition = _definition(target)
+        arguments = _typed(definition, arguments)
         engine = REGISTRY.engine() if path is None else api.use(path)
         definition = definition if key is None else definition.options(key=key)
         run = _started(definition, arguments, detach=detach)
@@ -104,6 +106,18 @@ def _arguments(given: str | None) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise click.UsageError(f'--input is a JSON object of arguments by name, {{"n": 3}}, not {clip(repr(found))}')
     return found
+
+
+def _typed(definition: Runnable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as the types that the flow declares, as a server does.
+
+    Raises:
+        UsageError: one does not fit.
+    """
+    try:
+        return typed_arguments(getattr(definition, "fn", None), arguments)
+    except ValueError as error:
+        raise click.UsageError(f"{definition.kind} {definition.name}: {error}") from error
 
 
 def _definition(target: str) -> Runnable:

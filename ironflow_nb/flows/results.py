@@ -18,6 +18,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
 from ironflow_nb.core.durations import wait_limit_s
+from ironflow_nb.core.plain_text import short_repr
 from ironflow_nb.errors import AsyncMismatch, ResultTimeout, ValueNotStorable
 from ironflow_nb.execution import (
     FanOut,
@@ -303,6 +304,7 @@ def map_items(
     if any(is_async):
         return _map_async(spec, scope, iterables, receiver, fixed, concurrency, collects=on_error == "collect")
     given: list[Iterable[Any]] = list(iterables)  # type: ignore[arg-type]
+    _refuse_items(spec.name, given)
     # As a list: a StopIteration of `__iter__` would end a `map`, and there would be no items.
     items = zip(*map(repeat, receiver), *[iter(iterable) for iterable in given], strict=False)
     if scope is None:
@@ -359,6 +361,17 @@ def _map_async(
         is_next_ready=lambda _: items.is_ready(),
     )
     return MapResult(spec.name, fanout)
+
+
+def _refuse_items(name: str, given: Sequence[Any]) -> None:
+    """Refuse what has no items, and lists of different lengths, of which the last items would be left out."""
+    fixed = 'one value for all calls is fixed={"name": value}'
+    for each in given:
+        if not hasattr(type(each), "__iter__") and not hasattr(type(each), "__getitem__"):
+            raise TypeError(f"{name}.map() takes iterables of items, and {short_repr(each)} has no items; {fixed}")
+    sizes = [size for each in given if not isinstance(each, MapResult) and (size := _size(each)) is not None]
+    if len({*sizes}) > 1:
+        raise ValueError(f"{name}.map() got {' and '.join(map(str, sizes))} items; give as many of each, or {fixed}")
 
 
 def _expected(iterables: Sequence[Iterable[Any]]) -> int | None:

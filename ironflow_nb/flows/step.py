@@ -196,7 +196,8 @@ class Step(Bindable, Generic[P, R]):
 
         Raises:
             TypeError: no iterable was given, or one that can't be iterated.
-            ValueError: `concurrency` is below 1, or `on_error` is neither "raise" nor "collect".
+            ValueError: two iterables have different lengths; `concurrency` is below 1, or `on_error` is neither "raise"
+                nor "collect".
         """
         self.refuse_lost_class()
         return map_items(

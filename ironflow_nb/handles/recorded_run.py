@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind, RunStatus
+from ironflow_nb.errors import AmbiguousStep
 from ironflow_nb.execution import FOREIGN, Engine, own_runs
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
@@ -18,6 +19,7 @@ from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_step, resolve_steps
 from ironflow_nb.history.recorded_values import arguments_of_run, latest_output, output_of, read_output
 from ironflow_nb.history.run_history import RunHistory
+from ironflow_nb.history.step_pairs import steps_that_count
 from ironflow_nb.history.telemetry_frames import log_of, metrics
 from ironflow_nb.journal.ports import Select
 
@@ -77,7 +79,7 @@ class RecordedRun:
             StepNotFound, AmbiguousStep: it names no step of the run, or several.
         """
         rows = self._attempts()
-        return explain_step(self._engine, self.id, rows, resolve_step(rows, step, self.id))
+        return explain_step(self._engine, self.id, rows, self._step(rows, step))
 
     def debug(self, step: object = None) -> RecordedCall:
         """Return a recorded call of a step, to be repeated by hand; by default of the one that failed the run.
@@ -150,12 +152,16 @@ class RecordedRun:
     def value(self, step: object) -> Any:
         """Return the recorded output of a step, named by its function, ``"fetch"`` or ``"fetch[12]"``.
 
+        Of several steps with the name it is that which a completed run used last, if there is one: what an edit has
+        replaced does not count.
+
         Raises:
             StepNotFound, AmbiguousStep: it names no step of the run, or several.
             StepNotFound: the step has no output (yet).
             ValueUnreadable: the output can't be read here.
         """
-        return output_of(self._engine, self._attempts(), step, self.id)
+        rows = self._attempts()
+        return output_of(self._engine, rows, self._step(rows, step), self.id)
 
     def values(self, step: object) -> list[Any]:
         """Return the recorded outputs of all steps of that function or name that have one, by index.
@@ -177,7 +183,7 @@ class RecordedRun:
             ValueUnreadable: one of them can't be read here.
         """
         rows = self._attempts()
-        ref = resolve_step(rows, step, self.id)
+        ref = self._step(rows, step)
         return recorded_call(self._engine, [row for row in rows if row.step == ref][-1]).inputs
 
     def timeline(self) -> Timeline:
@@ -224,6 +230,18 @@ class RecordedRun:
             return True
         with self._engine.access.journal.reading() as reader:
             return bool(own_runs(self._engine.access.signer, reader, [run]))
+
+    def _step(self, rows: list[StepRow], step: object) -> StepRef:
+        """Return the step that is named; of several of that name the one that a completed run used last."""
+        try:
+            return resolve_step(rows, step, self.id)
+        except AmbiguousStep:
+            run, status = run_status.run_and_status(self._engine, self.id)
+            if run is None:
+                raise
+            with self._engine.reading() as reader:
+                counted, _ = steps_that_count(reader, run, status)
+            return resolve_step(counted, step, self.id)
 
     def _attempts(self) -> list[StepRow]:
         with self._engine.reading() as reader:

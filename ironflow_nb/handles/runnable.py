@@ -284,7 +284,10 @@ class Runnable(Startable):
         if scope.step is not None:
             what = f"inside step {scope.step}, where no run can be begun" + self._advice_in_step()
         else:
-            what = "with key= or start() inside another flow; call it without them, as a child of the running run"
+            what = (
+                "with key= or start() inside another flow; call it without them, as a child of the running run, "
+                "several side by side by iron.gather(...); or hand one over to workers by start(..., detach=True)"
+            )
         raise NotAllowedInStep(f"{self.kind} {self.name} was called {what}", name=self.name)
 
     def _advice_in_step(self) -> str:

@@ -213,7 +213,7 @@ def parse_statuses(kind: type[S], given: str | Collection[str] | None) -> frozen
     try:
         return frozenset(kind(text) for text in texts)
     except ValueError:
-        raise ValueError(f"status must be one of {', '.join(kind)}, got {short_repr(given)}") from None
+        raise ValueError(f"status must be one of {', '.join(kind)}, got {', '.join(map(short_repr, texts))}") from None
 
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from ironflow_nb.notebook.graph_magic import GraphMagics
 from ironflow_nb.notebook.ironflow_magic import IronflowMagics, RunMatcher
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.step_magic import StepMagics, complete_options
-from ironflow_nb.notebook.unfinished_card import show_unfinished
+from ironflow_nb.notebook.unfinished_card import SILENT_ATTRIBUTE, show_unfinished
 from ironflow_nb.notebook.whole_notebook import whole_notebook
 
 _OF_THE_CLASS: Final = ("call_def", "call_docstring", "class_docstring", "init_docstring", "string_form")
@@ -59,7 +59,8 @@ def load_ipython_extension(shell: Any) -> None:
     shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
     if os.environ.get("IRONFLOW_CELLS") == "1":
         whole_notebook(shell).turn_on()
-    hooks.keep("unfinished", show_unfinished())
+    if not hasattr(shell, SILENT_ATTRIBUTE):
+        hooks.keep("unfinished", show_unfinished())
 
 
 def unload_ipython_extension(shell: Any) -> None:

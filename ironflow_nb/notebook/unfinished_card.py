@@ -39,6 +39,10 @@ _QUEUED: Final = ("effect", "timer", "schedule", "event")
 _WANTED: Final = frozenset({RunStatus.INTERRUPTED, RunStatus.WAITING, RunStatus.PENDING, RunStatus.FAILED})
 
 
+SILENT_ATTRIBUTE: Final = "_ironflow_is_silent"
+"""Set on a shell that only loads definitions: what somebody has to look after is not shown there."""
+
+
 def show_unfinished() -> JournalOutput[UnfinishedView] | None:
     """Show what somebody has to look after in the default journal, if there is anything; return its card, if any."""
     engine = REGISTRY.engine()

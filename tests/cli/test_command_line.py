@@ -21,6 +21,7 @@ from ironflow_nb.cli import run_commands, run_views
 from ironflow_nb.cli.command_line import command_line
 from ironflow_nb.cli.journal_option import read_settings
 from ironflow_nb.execution.registry import REGISTRY
+from tests.browser.lab import write_notebook
 from tests.waits.conftest import LIMIT_S, until
 
 JOB = """
@@ -152,6 +153,7 @@ def test_a_question_of_a_run_is_said_and_answered_from_another_process(folder: P
         (["run", "nothing.py"], 1, "there is no file"),
         (["run", "job.py:squares"], 2, "missing a required argument: 'n'"),
         (["run", "job.py:squares", "--input", "[1]"], 2, "--input is a JSON object"),
+        (["run", "job.py:squares", "--input", '{"n": "two"}'], 2, "n: Expected `int`, got `str`"),
         (["run", "job.py:squares", "--input", "@none.json"], 2, "--input is a JSON object"),
     ],
 )
@@ -160,6 +162,17 @@ def test_a_wrong_use_is_said_and_runs_nothing(folder: Path, words: list[str], co
     assert (found.returncode, found.stdout) == (code, "")
     assert said in found.stderr
     assert not (folder / ".ironflow").exists()
+
+
+@pytest.mark.slow
+def test_a_notebook_that_loads_the_extension_prints_its_result_alone(folder: Path) -> None:
+    assert ironflow(folder, "run", "job.py:bad").returncode == 1  # which somebody has to look after
+    cells = ["%load_ext ironflow_nb\nimport datetime\nimport ironflow_nb as iron",
+             "@iron.flow\ndef later(day: datetime.date): return day + datetime.timedelta(1)"]  # fmt: skip
+    write_notebook(folder / "later.ipynb", cells)
+    found = ironflow(folder, "run", "later.ipynb", "--input", '{"day": "2026-11-30"}')
+    assert (found.returncode, found.stdout) == (0, "2026-12-01\n")
+    assert "unfinished" not in found.stderr
 
 
 # -- commands on a journal -----------------------------------------------------------------------------------------

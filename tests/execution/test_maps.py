@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ def test_several_iterables_and_fixed_arguments_make_a_call(lab: Lab) -> None:
 
     @flow
     def main() -> list[str]:
-        return list(join.map(["a", "b", "c"], ["x", "y"], fixed={"sep": "-"}))
+        return list(join.map(["a", "b"], ["x", "y"], fixed={"sep": "-"}))
 
     assert main() == ["a-x", "b-y"]
 
@@ -374,3 +375,31 @@ def test_an_async_step_called_directly_in_a_def_flow_names_what_to_do(lab: Lab) 
 
     with pytest.raises(iron.errors.AsyncMismatch, match=r"submit\(\.\.\.\)\.result\(\)"):
         main()
+
+
+def test_items_of_different_numbers_are_refused_so_that_none_is_left_out(lab: Lab) -> None:
+    @step
+    def total(a: int, b: int) -> int:
+        return a + b
+
+    @flow
+    def main(*iterables: Any) -> list[int]:
+        return list(total.map(*iterables))
+
+    assert main([1, 2], [10, 20]) == [11, 22]
+    with pytest.raises(ValueError, match=r"total\.map\(\) got 3 and 2 items; .*fixed="):
+        main([1, 2, 3], [10, 20])
+    with pytest.raises(TypeError, match=r"takes iterables of items, and 10 has no items; .*fixed="):
+        main([1, 2], 10)
+
+
+def test_items_go_as_far_as_an_endless_source_beside_them(lab: Lab) -> None:
+    @step
+    def total(a: int, b: int) -> int:
+        return a + b
+
+    @flow
+    def main() -> list[int]:
+        return list(total.map([1, 2], itertools.count(10)))
+
+    assert main() == [11, 13]

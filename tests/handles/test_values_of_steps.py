@@ -127,6 +127,38 @@ def test_the_arguments_of_a_step_are_those_of_its_latest_attempt(lab: Lab) -> No
         run.inputs("other")
 
 
+def test_a_step_that_an_edit_has_replaced_is_not_taken_for_the_one_that_is_named(lab: Lab) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron}
+    program = """
+@iron.step
+def load():
+    return {version}
+
+@iron.step
+def double(n):
+    return 2 * n
+
+@iron.flow
+def main():
+    found = double(load())
+    if {version} == 1:
+        raise OSError("off")
+    return found
+"""
+    run_cell(program.format(version=1), space)
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    lab.cell()
+    run_cell(program.format(version=2), space)
+    assert space["main"]() == 4
+    run = space["main"].last
+    assert run.steps()["step"].tolist() == ["load[0]", "double[0]", "double[1]"]
+    assert run.value("double") == 4
+    assert run.inputs("double") == {"n": 2}
+    assert str(run.explain("double")).startswith("double[1]")
+    assert run.value("double[0]") == 2
+
+
 def test_a_flow_and_a_run_give_their_pictures(lab: Lab) -> None:
     @step
     def work() -> None:
