@@ -90,7 +90,11 @@ SCOPE: Final[ContextVar[RunContext | None]] = ContextVar("ironflow_scope", defau
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function bound to the run of its caller, for threads that the engine did not start."""
+    """Return the function bound to the run of its caller, for threads that the engine did not start.
+
+    Such threads call steps in any order. Calls with equal arguments are told apart by their order alone, so give each
+    thread an argument of its own, or use ``map``, ``submit`` or ``gather``, which know their places.
+    """
     context = copy_context()
 
     @wraps(function)
