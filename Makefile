@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 0
-SAMPLE ?= 3
+SAMPLE ?= 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Without isolation the build takes the locked hatchling, not the newest.
 PROJECT := --no-deps --no-build-isolation -e .
@@ -13,7 +13,7 @@ BOUNDED := -p no:nbval --dist worksteal -o faulthandler_timeout=400 -o faulthand
 # Kernels and browsers wait for each other and for moments; beside other tests on a loaded machine they would miss them.
 ALONE := -n 2 tests/browser tests/kernel tests/test_notebooks.py
 BESIDE := -n auto $(BOUNDED) $(addprefix --ignore=,$(filter tests/%,$(ALONE)))
-# Of a function with many cases the fast loop runs few; another SEED chooses others.
+# Of a function with many cases the fast loop runs one; another SEED chooses others.
 FAST := -q $(BESIDE) -m 'not (crash or slow)' --sample $(SAMPLE)
 
 # Some machines have Python keep no compiled code: each of the many processes of the tests would compile all of it.
