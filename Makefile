@@ -61,7 +61,7 @@ alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, two at a 
 	$(BIN)/pytest $(BOUNDED) $(ALONE)
 
 again: $(VENV)/.test  ## the tests that failed last, one after the other
-	$(BIN)/pytest -n 1 $(BOUNDED) --last-failed --last-failed-no-failures none
+	IRONFLOW_SEED=$(SEED) $(BIN)/pytest -n 1 $(BOUNDED) --last-failed --last-failed-no-failures none
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs, many requests of Schemathesis, every case of every test: it takes hours
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest $(BESIDE) -o faulthandler_timeout=0
