@@ -38,7 +38,7 @@ def checked_address(url: str) -> str:
     """Return the address of a server or an endpoint.
 
     Raises:
-        DefinitionError: it is none.
+        DefinitionError: it is no address.
     """
     import httpx
 
