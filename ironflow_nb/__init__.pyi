@@ -34,7 +34,6 @@ from .errors import RunInterrupted as RunInterrupted
 from .errors import RunNotFound as RunNotFound
 from .errors import StepFailed as StepFailed
 from .errors import WaitTimeout as WaitTimeout
-from .execution.api import backup as backup
 from .execution.api import engine as engine
 from .execution.api import open as open
 from .execution.api import use as use
@@ -101,6 +100,7 @@ from .notebook.run_notebook import NotebookResult as NotebookResult
 from .notebook.run_notebook import run_notebook as run_notebook
 from .queues.message_queue import MessageQueue as MessageQueue
 from .queues.message_queue import queue as queue
+from .retention.backup import backup as backup
 from .retention.prune import prune as prune
 from .retention.usage import usage as usage
 from .retention.vacuum import vacuum as vacuum

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ironflow_nb.core.durations import Duration
-from ironflow_nb.core.option_values import a_path
-from ironflow_nb.errors import JournalError
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY, SERVERS, make_engine
-from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution.registry import REGISTRY, make_engine
 from ironflow_nb.execution.system.system import Clock
-from ironflow_nb.journal.backups import copy_journal
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite_journal import SqliteJournal
 
 
 def open(  # noqa: A001 -- read as iron.open
@@ -83,32 +77,3 @@ def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str
 def engine() -> Engine:
     """Return the engine that calls go to now."""
     return REGISTRY.engine()
-
-
-def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Path:
-    """Write a copy of the journal, as it is at this moment, with its value files; return where it is.
-
-    Runs and other writers go on meanwhile. The copy is a journal as any other: ``iron.open(path)`` opens it, and runs
-    that are going on now are interrupted ones there, which can be continued. Large values lie in ``values/`` beside it.
-
-    Args:
-        path: of the copy; nothing may be there yet.
-        engine: the one whose journal is copied; by default the current one.
-
-    Raises:
-        JournalError: something is there already, the journal is one in memory, or a file can't be read or written.
-    """
-    engine = engine or REGISTRY.engine()
-    source, target = engine.journal, Path(a_path(path)).expanduser().absolute()
-    if source.location.startswith(SERVERS):
-        raise JournalError(
-            f"the journal {source.location} is no file: use pg_dump, backups of tables in AWS, or run.export(path)"
-        )
-    if not isinstance(source, SqliteJournal) or not source.exists():
-        what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"
-        raise JournalError(f"the journal {source.location} {what}, so there is nothing to copy; run something first")
-    with engine.reading():  # which writes what is pending
-        missing = copy_journal(source.path, target)
-    for trouble in missing:
-        logger().warning("the copy %s lacks a value, as the journal does: %s", target, trouble)
-    return target

@@ -242,7 +242,10 @@ def write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
             f"another engine appended to run {commit.run_id}: {error}", run_id=commit.run_id
         ) from error
     for row in commit.steps:
-        execute(sql.STEPS.put, (*sql.STEPS.values(row), in_row(row.inputs_id), in_row(row.output_id)))
+        put, given = sql.PUT_COMPLETED_STEP, sql.completed_step(row)
+        if given is None:
+            put, given = sql.STEPS.put, sql.STEPS.values(row)
+        execute(put, (*given, in_row(row.inputs_id), in_row(row.output_id)))
     for row_key in commit.removed:
         execute(sql.REMOVE_STEP, row_key)
     for kind, key in commit.done_work:

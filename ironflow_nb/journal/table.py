@@ -83,7 +83,8 @@ class Table(Generic[R]):
         parameters follow its own. SQLite makes the `generated` columns itself. `read` replaces the default `row`.
         """
         self.fields = row.__struct_fields__
-        written = [field for field in self.fields if field not in generated]
+        self.key = key
+        self.written = written = [field for field in self.fields if field not in generated]
         self.put = insert(name, written, key, update=update, beside=beside)
         # sqlite3 binds an enum by a Python protocol, which takes ten times as long as binding a text.
         self.values: Callable[[R], tuple[Any, ...]] = attrgetter(

@@ -107,6 +107,24 @@ class JournalContract:
             assert reader.runs(Select()) == [full_run()]
             assert reader.steps(Select()) == list(later.steps)
 
+    @pytest.mark.parametrize("is_lived_with", [False, True])
+    def test_a_completed_attempt_that_has_only_a_result_replaces_the_whole_row(
+        self, journal: Journal, *, is_lived_with: bool
+    ) -> None:
+        author, before = Author(), full_step()
+        completed = replace(
+            before, status=StepStatus.COMPLETED, lived_with=is_lived_with, error_id=None, due_at=None,
+            child_run_id=None, origin_run_id=None, output_id=value(b"new").value_id,
+        )  # fmt: skip
+        other = replace(completed, index=13, step=step_ref("näme", 13))  # there is no row yet
+        journal.append([replace(one_run(A), steps=(before,))], durability=FAST)
+        author.start(A)
+        author.entry(A)
+        author.note(A, RunInterrupted(reason="gone"))
+        journal.append([replace(author.entry(A), steps=(completed, other))], durability=FAST)
+        with journal.reading() as reader:
+            assert reader.steps(Select()) == [completed, other]
+
     def test_a_run_whose_row_before_is_known_is_changed_like_any_other(self, journal: Journal) -> None:
         author = Author()
         author.start(A)

@@ -50,7 +50,7 @@ from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
 from ironflow_nb.telemetry.spans import IS_TRACED, begin_step_span, note_span_failure
-from ironflow_nb.values.digest import listed
+from ironflow_nb.values.digest import BUILT_IN, listed
 from ironflow_nb.values.failures import annotate, recorded_error
 
 Parent = tuple[RunId, StepRef]
@@ -339,7 +339,8 @@ def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
     """Return what is to be recorded of a returned attempt; a value that nothing stores makes it a failed one."""
     duration_s = session.access.clock.monotonic() - attempt.started_s
     try:
-        values, echo, is_shareable = session.storage.encode_result(listed(value))
+        result = value if type(value) in BUILT_IN else listed(value)
+        values, echo, is_shareable = session.storage.encode_result(result)
     except ValueNotStorable as error:
         error.add_note(f"It is the result of {attempt.step} in run {session.run_id}.")
         return raised(session, attempt, error)
