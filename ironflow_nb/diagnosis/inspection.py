@@ -30,7 +30,7 @@ from ironflow_nb.journal.sqlite_file import begin_reading
 from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.value_store.object_store import ObjectStore
-from ironflow_nb.value_store.value_place import noted_place, own_place, values_in
+from ironflow_nb.value_store.value_place import noted_place, trusted_place, values_in
 from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from ironflow_nb.values.value_files import ValueFiles
@@ -202,7 +202,7 @@ def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContent
 def place_and_trouble(connection: sqlite3.Connection) -> tuple[str | None, str | None]:
     """Return the place of large values, if it is not beside the journal, and why nothing is asked for there, if so."""
     try:
-        return own_place(connection), None
+        return trusted_place(connection), None
     except StoreUnreachable as error:
         return noted_place(connection), str(error)
 

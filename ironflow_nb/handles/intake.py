@@ -87,7 +87,7 @@ def make_intake(
     """Return the intake that these options describe.
 
     Raises:
-        ValueError: the name of the event is none, or an option is no JMESPath expression.
+        ValueError: the name is no name of an event, or an option is no JMESPath expression.
         DefinitionError: neither an event nor a flow is named, or both.
     """
     checked = {option: expression_of_event(option, text) for option, text in expressions.items() if text is not None}

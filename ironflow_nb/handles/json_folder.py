@@ -34,7 +34,7 @@ _OTHERWISE: Final = "running"
 """What each other status is: running, waiting and retrying, and what the death of a process has left."""
 
 
-def write_json(engine: Engine, run_id: str, folder: Path) -> Path:
+def write_run_folder(engine: Engine, run_id: str, folder: Path) -> Path:
     """Write the file of a run, in the place of an older one of it; return where it is.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.option_values import a_path
 from ironflow_nb.execution import REGISTRY, Engine, make_engine, watch
-from ironflow_nb.handles.json_folder import write_json
+from ironflow_nb.handles.json_folder import write_run_folder
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.trust import trust
 from ironflow_nb.history.lookup import resolve_run
@@ -76,7 +76,7 @@ def export_folder(
     if hasattr(chosen, "columns"):
         chosen = chosen.loc[chosen["kind"].isin(DELETABLE), "run_id"].to_list()
     for each in chosen:
-        write_json(*_found(each, engine), target)
+        write_run_folder(*_found(each, engine), target)
     return target
 
 

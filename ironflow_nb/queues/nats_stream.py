@@ -97,7 +97,7 @@ class NatsStream:
 
 
 async def _ignored(_error: Exception) -> None:
-    """Let errors of the connection be seen by the next call only."""
+    """The next call meets errors of the connection, not the loop of the library."""
 
 
 def _message(given: Any) -> Message:

@@ -52,7 +52,7 @@ def _is_own(mac: str, place: str) -> bool:
     return Signer(bytes).is_own(_SIGNED, place.encode(), bytes.fromhex(mac))
 
 
-def own_place(connection: sqlite3.Connection) -> str | None:
+def trusted_place(connection: sqlite3.Connection) -> str | None:
     """Return what `noted_place` does.
 
     Raises:
@@ -91,7 +91,7 @@ def large_values(connection: sqlite3.Connection, own: LargeValues) -> LargeValue
         StoreUnreachable: somebody else noted the place.
         ModuleNotFoundError: the libraries for its place are not installed.
     """
-    place = own_place(connection)
+    place = trusted_place(connection)
     return own if place is None else values_in(place)
 
 
@@ -220,7 +220,7 @@ class ValuePlace:
         """The URL of the folder in which they are; None if the journal has its own, or somebody else noted it."""
         if not self._is_known and hasattr(self._journal, "files"):
             with self._journal.reading() as reader, suppress(StoreUnreachable):
-                self._url = reader.extension(own_place)
+                self._url = reader.extension(trusted_place)
         self._is_known = True
         return self._url
 
