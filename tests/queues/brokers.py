@@ -197,11 +197,13 @@ class RabbitmqServer(BrokerServer):
 
     def close(self) -> None:
         self.kill()
-        for epmd in ["epmd", *Path("/usr/lib/erlang").glob("erts-*/bin/epmd")]:
-            if found := shutil.which(str(epmd)):
-                command = [found, "-port", str(self.epmd_port), "-kill"]
-                subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT_S)
+        epmd = shutil.which("epmd") or str(next(Path("/usr/lib/erlang").glob("erts-*/bin/epmd"), "epmd"))
+        for _ in range(100):  # it refuses until it has noticed that its node is gone
+            command = [epmd, "-port", str(self.epmd_port), "-kill"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+            if "living nodes" not in done.stdout + done.stderr:
                 break
+            time.sleep(0.05)
         super().close()
 
     def _connection(self) -> Any:
