@@ -79,6 +79,8 @@ def listening(command: list[str], folder: Path) -> Iterator[int]:
                 time.sleep(0.05)
             else:
                 break
+        else:
+            raise RuntimeError(f"the server has ended: {(folder / 'server.log').read_text()}")
         yield port
     finally:
         process.terminate()

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ironflow_nb.agents.tools import Tool
+from ironflow_nb.core.plain_text import counted
 from ironflow_nb.errors import AgentStopped
 from ironflow_nb.flows.approvals import approve as ask_person
 from ironflow_nb.flows.completions import gather
@@ -44,10 +45,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """
         tokens, cost, advice = used.get("total_tokens", 0), self.cost(used), "raise it and call again to go on"
         if self.max_tokens is not None and tokens >= self.max_tokens:
-            what = f"has used {tokens:,} tokens in {n_turns} turns, and max_tokens is {self.max_tokens:,}"
+            what = f"has used {tokens:,} tokens in {counted(n_turns, 'turn')}, and max_tokens is {self.max_tokens:,}"
             raise AgentStopped(f"{name} {what}; {advice}")
         if self.max_cost is not None and cost >= self.max_cost:
-            what = f"has cost {cost:,.4g} in {n_turns} turns, and max_cost is {self.max_cost:g}"
+            what = f"has cost {cost:,.4g} in {counted(n_turns, 'turn')}, and max_cost is {self.max_cost:g}"
             raise AgentStopped(f"{name} {what}; {advice}")
 
 
@@ -93,7 +94,9 @@ def converse(agent: Settings, prompt: str, earlier: Sequence[Message]) -> dict[s
             conversation.append({"role": "tool", "tool_call_id": call["id"], "content": content})
             _count(used, usage)
     n_most = agent.limits.max_turns
-    raise AgentStopped(f"{agent.name} has no answer after {n_most} turns; raise max_turns and call again to go on")
+    raise AgentStopped(
+        f"{agent.name} has no answer after {counted(n_most, 'turn')}; raise max_turns and call again to go on"
+    )
 
 
 def _begun(instructions: str, messages: Sequence[Message], prompt: str) -> list[Message]:

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -191,9 +191,9 @@ class _Service:
         except ClientDisconnect:
             return refused(400, "body_cut_off", "the client has left before its body was there")
         except TimeoutError:
-            return refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s")
+            return _unread(refused(408, "body_too_slow", f"the body was not there within {_BODY_S:g} s"))
         if content is None:
-            return refused(413, "body_too_large", f"a body may have {most_bytes} bytes")
+            return _unread(refused(413, "body_too_large", f"a body may have {most_bytes} bytes"))
         if route.is_raw:
             return content
         if route.body is None or (not content and not is_needed(route.body)):
@@ -212,6 +212,11 @@ class _Service:
             found = " and ".join(given) or "none of them"
             return refused(422, "body_invalid", f"give one of {', '.join(route.body.one_of)}; it has {found}")
         return body
+
+
+def _unread(refusal: Reply) -> Reply:
+    """Return the refusal of a body that was not read: its client asks again over another connection."""
+    return replace(refusal, headers={"connection": "close"})
 
 
 async def _acted(route: HttpRoute, call: HttpCall) -> Reply:

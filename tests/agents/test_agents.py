@@ -282,7 +282,7 @@ def test_what_all_turns_cost_is_bounded(model: Model) -> None:
     model.says = [[("price", {"name": "tea"})], "Three."]
     shop = made(model, price, max_cost=45e-6, price=(2.0, 1.0), name="rich")
     assert shop("?")["cost"] == pytest.approx(50e-6)  # the last turn calls no tool, so it is the answer
-    with pytest.raises(AgentStopped, match=r"poor has cost 2\.5e-05 in 1 turns, and max_cost is 2e-05; raise it"):
+    with pytest.raises(AgentStopped, match=r"poor has cost 2\.5e-05 in 1 turn, and max_cost is 2e-05; raise it"):
         made(model, price, max_cost=2e-5, price=(2.0, 1.0), name="poor")("?")
     assert CALLS == [("tea", 1)]
 

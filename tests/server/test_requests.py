@@ -74,12 +74,12 @@ def test_a_body_that_is_too_large_is_refused_whole_or_in_pieces(served: Service)
     piece = b" " * 2**16
     chunked = served.client.post("/runs", content=(piece for _ in range(20)), headers=JSON)
     assert code(chunked) == (413, "body_too_large")
+    assert chunked.headers["connection"] == "close"  # else the next request would meet a connection that is reset
     place = ("127.0.0.1", served.client.base_url.port or 0)
     head = f"POST /runs HTTP/1.1\r\nHost: {place[0]}:{place[1]}\r\nContent-Length: {2**40}\r\n"
     with socket.create_connection(place, LIMIT_S) as connection:
-        connection.sendall(
-            f"{head}Expect: 100-continue\r\n\r\n".encode()
-        )  # and none of the body: the client waits to be asked for it
+        # None of the body is sent: the client waits to be asked for it.
+        connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
