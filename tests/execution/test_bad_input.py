@@ -151,6 +151,21 @@ def test_an_argument_that_changes_before_the_body_begins_is_refused(lab: Lab, ma
         main(False)
 
 
+def test_bodies_may_keep_notes_in_what_their_step_closes_over(lab: Lab) -> None:
+    @flow
+    def main() -> list[int]:
+        seen: list[int] = []
+
+        @step(lane="one at a time")
+        def note(number: int, also: list[int]) -> int:
+            seen.append(number)
+            return number
+
+        return [future.result() for future in [note.submit(number, [number]) for number in range(3)]]
+
+    assert main() == [0, 1, 2]
+
+
 def test_arguments_that_change_before_a_task_begins_are_refused(lab: Lab) -> None:
     @step
     async def total(numbers: list[int], client: dict[str, int]) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import DuplicateKey, DuplicateName, ValueNotStorable
+from ironflow_nb.execution.definitions.parameters import CLOSURE
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
@@ -108,13 +109,14 @@ def refuse_changed_call(recognise: Callable[..., Any], attempt: Attempt) -> None
     """Refuse a body beside its flow whose arguments have changed since it was called with them.
 
     Its result would be recorded for the arguments of the call. Only plain data and arrays are looked at: other objects,
-    a client for instance, may count their calls.
+    a client for instance, may count their calls, and bodies may keep their notes in what their step closes over.
 
     Raises:
         ValueNotStorable: they are others now.
     """
     call = attempt.call
-    if attempt.failed is not None or not all(type(v) in _DATA or is_of_numpy(v) for v in call.arguments.values()):
+    is_data = all(type(v) in _DATA or is_of_numpy(v) for v in call.arguments.values())
+    if attempt.failed is not None or not is_data or any(name.startswith(CLOSURE) for name in call.arguments):
         return
     if recognise(attempt.spec, call.place[1], call.args, call.kwargs)[0].place[0] != call.place[0]:
         names = ", ".join(name for name, value in call.arguments.items() if type(value) not in UNCHANGEABLE)
