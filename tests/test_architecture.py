@@ -36,7 +36,7 @@ CODE_LIMIT = 500
 FUNCTION_LIMIT = 50  # without its docstring
 # What other rooms use of the engine.
 N_OFFERED = 115
-ENGINE_LINES = 15_964
+ENGINE_LINES = 15_966
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_870
 

@@ -16,9 +16,10 @@ from ironflow_nb.execution.session.attempts import Attempt
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.digest import is_of_numpy
+from ironflow_nb.values.tagged import is_plain
 
 UNCHANGEABLE: Final = frozenset({str, int, float, bool, bytes, NoneType})
-_DATA: Final = UNCHANGEABLE | {list, dict, tuple, set, bytearray}
+_DATA: Final = UNCHANGEABLE | {bytearray}
 
 
 class CalledSteps:
@@ -108,15 +109,16 @@ class Notices:
 def refuse_changed_call(recognise: Callable[..., Any], attempt: Attempt) -> None:
     """Refuse a body beside its flow whose arguments have changed since it was called with them.
 
-    Its result would be recorded for the arguments of the call. Only plain data and arrays are looked at: other objects,
-    a client for instance, may count their calls, and bodies may keep their notes in what their step closes over.
+    Its result would be recorded for the arguments of the call. Only data of JSON and arrays are looked at. A client may
+    count its calls, and bodies may keep their notes in what their step closes over.
 
     Raises:
         ValueNotStorable: they are others now.
     """
     call = attempt.call
-    is_data = all(type(v) in _DATA or is_of_numpy(v) for v in call.arguments.values())
-    if attempt.failed is not None or not is_data or any(name.startswith(CLOSURE) for name in call.arguments):
+    is_data = all(type(v) in _DATA or is_of_numpy(v) or is_plain(v) for v in call.arguments.values())
+    is_first = attempt.failed is None and attempt.undoes is None  # an undo is told apart by what it undoes
+    if not is_first or not is_data or any(name.startswith(CLOSURE) for name in call.arguments):
         return
     if recognise(attempt.spec, call.place[1], call.args, call.kwargs)[0].place[0] != call.place[0]:
         names = ", ".join(name for name, value in call.arguments.items() if type(value) not in UNCHANGEABLE)
