@@ -122,10 +122,6 @@ class RunTallies:
         query = f"SELECT r.run_id FROM runs r WHERE {where} ORDER BY {ORDERS[chosen.order]}, r.run_id LIMIT :limit"
         return [run_id for (run_id,) in self._all(query, chosen, now=now)], n_found
 
-    def n_queued(self, kind: str) -> int:
-        """Return how many items of that kind are in the queue of work."""
-        return int(self._connection.execute("SELECT count(*) FROM work WHERE kind = ?", (kind,)).fetchone()[0])
-
     def projections(self) -> list[tuple[str, str | None]]:
         """Return the names of the projections, and their errors."""
         return self._connection.execute("SELECT name, error FROM projections ORDER BY name").fetchall()

@@ -22,7 +22,6 @@ from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, advice, logger, own
 from ironflow_nb.handles.open_questions import question_views
 from ironflow_nb.history.frames import count_steps, error_text
 from ironflow_nb.history.run_status import statuses_of
-from ironflow_nb.history.run_tallies import run_tallies_of
 from ironflow_nb.journal.ports import QueueSelect, Reader, Select
 from ironflow_nb.notebook.live_pictures import can_show_card
 
@@ -92,7 +91,7 @@ def unfinished(engine: Engine, run_ids: Collection[RunId] | None = None, *, n_mo
             statuses = statuses_of(engine, reader, rows)
         runs = _run_views(engine, reader, rows, statuses)
         notes = waiting_work(reader)
-        n_questions = run_tallies_of(reader).n_queued(WaitKind.APPROVAL)
+        n_questions = len(reader.work(QueueSelect(kind=WaitKind.APPROVAL)))
     return UnfinishedView(
         runs=runs, n_more=n_more, questions=tuple(question_views(engine, SHOWN)), notes=tuple(notes),
         n_more_questions=max(n_questions - SHOWN, 0),
