@@ -128,7 +128,7 @@ PROMISED = {
         "'refused': 1}",
         "59 answers were paid for, ",
         "0 were too many at once, and at most ",
-        "shop has cost 6.75e-05 in 1 turns, and max_cost is 3e-05",
+        "shop has cost 6.75e-05 in 1 turn, and max_cost is 3e-05",
         "find_order",
         "2 finished steps are kept",
         "shop wants to call pay_back",
