@@ -112,7 +112,7 @@ def main() -> None:
     """Measure, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000, help="of the sweep (10,000)")
-    parser.add_argument("--write", metavar="PAGE", type=Path, help="put the table into this page")
+    parser.add_argument("--write", metavar="PAGE", type=Path, nargs="+", default=(), help="put it into these pages")
     given = parser.parse_args()
     options = {"n_workers": N_WORKERS, "threads_per_worker": 1, "dashboard_address": None}
     with (

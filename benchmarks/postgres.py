@@ -148,7 +148,7 @@ def main() -> None:
     """Measure, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3, help="how often each is measured (3)")
-    parser.add_argument("--write", metavar="PAGE", type=Path, help="put the table into this page")
+    parser.add_argument("--write", metavar="PAGE", type=Path, nargs="+", default=(), help="put it into these pages")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on which disk to measure")
     given = parser.parse_args()
     kinds = ["rows", "ironflow_nb", *(["dbos"] if find_spec("dbos") else [])]
