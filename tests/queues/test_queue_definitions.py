@@ -149,6 +149,7 @@ def test_an_engine_that_is_closed_takes_nothing_more(engine: Engine) -> None:
     engine.close()
     until(lambda: not queue.is_taking)
     end(queue)
+    assert not queue.is_taking
 
 
 def test_a_journal_that_refuses_makes_no_dead_letter(engine: Engine, ended: Callable[[MessageQueue], object]) -> None:

@@ -89,6 +89,7 @@ def test_a_server_that_executes_nothing_takes_messages(redis_server: RedisServer
     redis_server.send(url, body_of(1))
     until(lambda: events(engine) == [{"n": 1}])
     end(queue)
+    assert redis_server.n_left(url) == 0  # and acknowledged
 
 
 def test_fields_without_a_body_are_the_body(redis_server: RedisServer, engine: Engine) -> None:
@@ -98,3 +99,4 @@ def test_fields_without_a_body_are_the_body(redis_server: RedisServer, engine: E
     queue = iron.queue("orders", url, emit="placed").start()
     until(lambda: events(engine) == [{"article": "pen", "n": "2"}])
     end(queue)
+    assert redis_server.n_left(url) == 0
